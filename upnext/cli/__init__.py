@@ -1,0 +1,1 @@
+"""The command line. Commands live beside what they run and are imported only when called."""

@@ -1,0 +1,92 @@
+"""Every error that Upnext raises on purpose.
+
+    UpnextError                    anything below; carries an HTTP status and an exit code
+    ├── ConfigError                a setting or a command's option is wrong
+    ├── DataError                  what was brought in is not as the contract says
+    │   ├── MissingData            a file, folder, table or column is not there
+    │   ├── CorruptData            it is there and cannot be read
+    │   └── EmptyData              it is there and holds nothing to work on
+    ├── InvalidRequest             a client's request is wrong
+    │   └── InvalidEvent           one engagement event is refused
+    ├── NotFound                   a video, user or release that nobody knows
+    ├── StoreError                 an outside system failed
+    │   ├── StoreUnavailable       it does not answer, or not in time
+    │   └── StoreReadOnly          it answers and refuses to write
+    └── ReleaseError               a bundle must not be used
+        ├── ReleaseCorrupt         a file is missing or its checksum differs
+        └── LayoutMismatch         its feature layout is not the one in use
+
+A message says what was wrong, with what value, and what to do about it. Errors of the libraries behind
+an adapter are mapped to these at the adapter, with the original as ``__cause__``.
+"""
+
+from typing import ClassVar
+
+
+class UpnextError(Exception):
+    """Root of the tree: catch this to catch everything that Upnext raises on purpose."""
+
+    status: ClassVar[int] = 500
+    """HTTP status that the API answers with."""
+    exit_code: ClassVar[int] = 1
+    """Status that the command line exits with."""
+
+
+class ConfigError(UpnextError):
+    exit_code = 2
+
+
+class DataError(UpnextError):
+    status = 422
+    exit_code = 3
+
+
+class MissingData(DataError):
+    pass
+
+
+class CorruptData(DataError):
+    pass
+
+
+class EmptyData(DataError):
+    pass
+
+
+class InvalidRequest(UpnextError):
+    status = 422
+    exit_code = 2
+
+
+class InvalidEvent(InvalidRequest):
+    pass
+
+
+class NotFound(UpnextError):
+    status = 404
+    exit_code = 4
+
+
+class StoreError(UpnextError):
+    status = 503
+    exit_code = 5
+
+
+class StoreUnavailable(StoreError):
+    pass
+
+
+class StoreReadOnly(StoreError):
+    pass
+
+
+class ReleaseError(UpnextError):
+    exit_code = 6
+
+
+class ReleaseCorrupt(ReleaseError):
+    pass
+
+
+class LayoutMismatch(ReleaseError):
+    pass

@@ -1,0 +1,182 @@
+"""What Upnext asks of each outside system. An adapter is picked by its URL's scheme (:mod:`upnext.stores`).
+
+Every adapter of a port passes that port's test in ``tests/contract/``.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+import pyarrow as pa
+
+from upnext.contracts import Event
+
+
+@dataclass(frozen=True)
+class EventBatch:
+    """Events in the log's order, and where to go on reading after them."""
+
+    events: pa.Table
+    """Columns as in :data:`upnext.contracts.EVENTS`."""
+    position: str
+    """Opaque; pass it to :meth:`EventLog.read` to continue."""
+
+
+class Port(Protocol):
+    """What every outside system can do."""
+
+    def ping(self) -> str:
+        """Answer with a word about the system, such as its version; raise StoreUnavailable when down."""
+        ...
+
+    def close(self) -> None:
+        """Release files and connections; afterwards the object must not be used."""
+        ...
+
+
+class EventLog(Port, Protocol):
+    """A durable, ordered, append-only log of engagement events."""
+
+    def append(self, events: Sequence[Event]) -> list[bool]:
+        """Write durably, all or none, then say for each event whether it is new (False: a repeat)."""
+        ...
+
+    def read(self, after: str = "", limit: int = 10_000, wait_s: float = 0.0) -> EventBatch:
+        """Events after a position (empty: the oldest kept); waits up to ``wait_s`` for the first."""
+        ...
+
+    def committed(self, group: str) -> str:
+        """Position that a group of consumers last committed; empty when it never did."""
+        ...
+
+    def commit(self, group: str, position: str) -> None:
+        """Remember that a group has dealt with everything up to a position."""
+        ...
+
+    def purge(self, before: datetime) -> int:
+        """Drop events older than a time; says how many."""
+        ...
+
+
+class Lake(Port, Protocol):
+    """Versioned tables (Delta)."""
+
+    def tables(self) -> list[str]: ...
+
+    def version(self, table: str) -> int:
+        """Newest version of a table; -1 when there is none."""
+        ...
+
+    def append(
+        self, table: str, data: pa.Table | pa.RecordBatchReader, partition_by: Sequence[str] = ()
+    ) -> int:
+        """Add rows, creating the table when there is none; answers with the new version."""
+        ...
+
+    def overwrite(
+        self,
+        table: str,
+        data: pa.Table | pa.RecordBatchReader,
+        partition_by: Sequence[str] = (),
+        where: str | None = None,
+    ) -> int:
+        """Replace all rows, or those that a predicate over partition columns selects."""
+        ...
+
+    def merge(
+        self, table: str, data: pa.Table, on: Sequence[str], *, update: bool, partition_by: Sequence[str] = ()
+    ) -> tuple[int, int]:
+        """Insert rows whose key is new and, with ``update``, replace the others: (inserted, updated)."""
+        ...
+
+    def read(
+        self, table: str, columns: Sequence[str] | None = None, version: int | None = None
+    ) -> pa.Table:
+        """A whole table or some columns of it; MissingData when there is none."""
+        ...
+
+    def scan(self, table: str, version: int | None = None) -> pa.dataset.Dataset:
+        """A lazy Arrow data set over a table, for engines that push filters down."""
+        ...
+
+    def uri(self, table: str) -> str:
+        """Where a table lies, for tools that open Delta tables themselves."""
+        ...
+
+    def delete(self, table: str, where: str) -> int:
+        """Remove the rows that a predicate selects; says how many."""
+        ...
+
+
+class WatchHistory(Port, Protocol):
+    """Per user, what was done in the last 90 days; everything except impressions."""
+
+    def add(self, events: pa.Table) -> int:
+        """Store events (columns of EVENTS); a repeated event_id counts once; says how many were new."""
+        ...
+
+    def recent(self, user_id: str, now: datetime, limit: int = 200) -> pa.Table:
+        """Newest first, none older than the TTL before ``now``. Columns video_id, event_type,
+        watch_duration_ms, query, timestamp."""
+        ...
+
+    def forget(self, user_id: str) -> int:
+        """Remove everything about a user; says how many events."""
+        ...
+
+    def purge(self, now: datetime) -> int:
+        """Drop what is older than the TTL; says how many events."""
+        ...
+
+
+class Profiles(Port, Protocol):
+    """What is known of users."""
+
+    def put(self, users: pa.Table) -> None:
+        """Insert or replace (columns of USERS)."""
+        ...
+
+    def get(self, user_id: str) -> Mapping[str, object] | None: ...
+
+    def forget(self, user_id: str) -> bool: ...
+
+
+class Catalogue(Port, Protocol):
+    """What is known of videos."""
+
+    def put(self, videos: pa.Table) -> None:
+        """Insert or replace (columns of VIDEOS)."""
+        ...
+
+    def get(self, video_ids: Sequence[str]) -> pa.Table:
+        """The known ones of these (columns of VIDEOS), in the order asked for."""
+        ...
+
+    def scan(self, batch: int = 50_000) -> Iterator[pa.Table]:
+        """Every video, in batches ordered by id."""
+        ...
+
+    def count(self) -> int: ...
+
+
+class OnlineFeatures(Port, Protocol):
+    """One packed value per entity and view; :mod:`feature_repo` knows what the bytes mean."""
+
+    def put(self, view: str, ids: Sequence[str], values: Sequence[bytes]) -> None:
+        """Insert or replace; all or none of a call."""
+        ...
+
+    def get(self, view: str, ids: Sequence[str]) -> list[bytes | None]:
+        """Values in the order of ``ids``; None where there is none. One round trip."""
+        ...
+
+    def delete(self, view: str, ids: Sequence[str]) -> int: ...
+
+    def count(self, view: str) -> int: ...
+
+    def drop(self, view: str) -> None:
+        """Remove a view with all its values."""
+        ...
+
+    def views(self) -> list[str]: ...

@@ -1,0 +1,100 @@
+"""Where everything is: one URL per outside system, the local profile by default.
+
+Values come from ``UPNEXT_*`` variables, else from the YAML file that ``UPNEXT_CONFIG`` names, else from the
+defaults below. Nothing is read on import: a command builds :class:`Settings` once and passes it on.
+"""
+
+import os
+import re
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    YamlConfigSettingsSource,
+)
+
+from upnext.errors import ConfigError
+
+DATASET = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+
+
+class Settings(BaseSettings):
+    """All of Upnext's settings. In a URL, ``{home}`` and ``{state}`` stand for the folders of that name."""
+
+    model_config = SettingsConfigDict(env_prefix="UPNEXT_", extra="forbid", frozen=True)
+
+    home: Path = Path(".upnext")
+    """Folder below which the local profile keeps all its state."""
+    dataset: str = Field(default="", validate_default=True)
+    """The catalogue in use, one folder each below ``home``; empty: the one last cycled."""
+
+    event_log_url: str = "sqlite:///{state}/events.db"
+    lake_url: str = "{state}/lake"
+    history_url: str = "sqlite:///{state}/history.db"
+    profiles_url: str = "sqlite:///{state}/platform.db"
+    catalogue_url: str = "sqlite:///{state}/platform.db"
+    online_features_url: str = "lmdb://{state}/online"
+    tracking_url: str = "sqlite:///{home}/mlflow.db"
+
+    event_retention_days: int = Field(default=30, gt=0)
+    """Days that an event stays in the log; an older one is refused."""
+    history_days: int = Field(default=90, gt=0)
+    """Days after which a watched video is forgotten."""
+    host: str = "127.0.0.1"
+    port: int = Field(default=8700, gt=0, lt=65536)
+
+    @property
+    def state(self) -> Path:
+        """Folder of the data set in use."""
+        return self.home / (self.dataset or self._last_cycled() or "default")
+
+    def url(self, port: str) -> str:
+        """The URL of an outside system by its port's name, with folders filled in."""
+        template: str = getattr(self, f"{port}_url")
+        return template.format(home=self.home.absolute(), state=self.state.absolute())
+
+    def activate(self, dataset: str) -> "Settings":
+        """These settings with ``dataset`` in use, which later commands take as their default."""
+        if not DATASET.fullmatch(dataset):
+            raise ConfigError(f"dataset is {dataset!r}: use up to 64 of a-z, 0-9, _ and -")
+        self.home.mkdir(parents=True, exist_ok=True)
+        pointer = self._pointer.with_suffix(".new")
+        pointer.write_text(dataset)
+        pointer.replace(self._pointer)
+        return self.model_copy(update={"dataset": dataset})
+
+    @property
+    def _pointer(self) -> Path:
+        return self.home / "dataset"
+
+    def _last_cycled(self) -> str:
+        return self._pointer.read_text().strip() if self._pointer.exists() else ""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        file = os.environ.get("UPNEXT_CONFIG")
+        yaml = (YamlConfigSettingsSource(settings_cls, yaml_file=file),) if file else ()
+        return (init_settings, env_settings, *yaml)
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Settings from the environment and the file, with a readable error for a wrong value."""
+    file = os.environ.get("UPNEXT_CONFIG")
+    if file and not Path(file).is_file():
+        raise ConfigError(f"UPNEXT_CONFIG names {file}, which is not a file")
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "UPNEXT_" + "_".join(str(part) for part in first["loc"]).upper()
+        raise ConfigError(f"{name} is {first.get('input')!r}: {first['msg']}") from error
