@@ -1,0 +1,1 @@
+"""Feast: what the features are, how they are computed, and the packed store they are served from."""
