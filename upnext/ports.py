@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Protocol
 
 import pyarrow as pa
+import pyarrow.dataset as ds
 
 from upnext.contracts import Event
 
@@ -90,13 +91,11 @@ class Lake(Port, Protocol):
         """Insert rows whose key is new and, with ``update``, replace the others: (inserted, updated)."""
         ...
 
-    def read(
-        self, table: str, columns: Sequence[str] | None = None, version: int | None = None
-    ) -> pa.Table:
+    def read(self, table: str, columns: Sequence[str] | None = None, version: int | None = None) -> pa.Table:
         """A whole table or some columns of it; MissingData when there is none."""
         ...
 
-    def scan(self, table: str, version: int | None = None) -> pa.dataset.Dataset:
+    def scan(self, table: str, version: int | None = None) -> ds.Dataset:
         """A lazy Arrow data set over a table, for engines that push filters down."""
         ...
 

@@ -1,0 +1,176 @@
+"""What the SQLAlchemy adapters share: the engine, the tables, migrations, upserts, errors.
+
+One adapter serves SQLite and PostgreSQL; only the upsert's dialect differs. The tables are made by the
+migrations in ``upnext/stores/migrations``: an embedded SQLite database is upgraded when it is opened, a
+server's by whoever runs it (:func:`upgrade`).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from upnext.errors import StoreError, StoreUnavailable
+from upnext.stores.local import prepare_folder
+from upnext.stores.sqlite import BUSY_S, sqlite_errors
+from upnext.stores.urls import local_path, masked
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+HEAD = "0001"
+"""Revision of the newest migration: what this program expects to find."""
+
+
+class UtcTime(sa.types.TypeDecorator[datetime]):
+    """A time in UTC; on SQLite, which knows no zones, stored without and read back with it."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        return value.astimezone(UTC) if value is not None else None
+
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+
+
+Key = sa.String(128).with_variant(sa.String(128, collation="C"), "postgresql")
+"""An id, ordered by its bytes on every system."""
+
+METADATA = sa.MetaData()
+VIDEO_TABLE = sa.Table(
+    "videos",
+    METADATA,
+    sa.Column("video_id", Key, primary_key=True),
+    sa.Column("title", sa.Text),
+    sa.Column("tags", sa.JSON),
+    sa.Column("category", sa.String(64)),
+    sa.Column("creator_id", sa.String(128)),
+    sa.Column("duration_ms", sa.BigInteger),
+    sa.Column("uploaded_at", UtcTime),
+    sa.Column("language", sa.String(64)),
+    sa.Column("region", sa.String(64)),
+    sa.Column("thumbnail_url", sa.Text),
+    sa.Column("age_restricted", sa.Boolean),
+    sa.Column("status", sa.String(16)),
+)
+"""Columns of :data:`upnext.contracts.VIDEOS`."""
+USER_TABLE = sa.Table(
+    "users",
+    METADATA,
+    sa.Column("user_id", Key, primary_key=True),
+    sa.Column("region", sa.String(64)),
+    sa.Column("language", sa.String(64)),
+    sa.Column("device", sa.String(64)),
+    sa.Column("age_group", sa.String(64)),
+    sa.Column("topics", sa.JSON),
+    sa.Column("segments", sa.JSON),
+    sa.Column("created_at", UtcTime),
+)
+"""Columns of :data:`upnext.contracts.USERS`."""
+
+
+class Database:
+    """An engine whose tables are as this program expects, and whose errors are Upnext's."""
+
+    def __init__(self, url: str) -> None:
+        self.name = masked(url)
+        self._path = local_path(url)
+        if self._path:
+            prepare_folder(self._path.parent)
+        with self.errors():
+            self.engine = _engine(url, embedded=self._path is not None)
+        if self._path:
+            with self.errors():
+                upgrade(self.engine)
+
+    def ping(self) -> str:
+        with self.errors(), self.engine.connect() as connection:
+            version = ".".join(map(str, self.engine.dialect.server_version_info or ())) or "unknown version"
+            found = revision(connection)
+        if found != HEAD:
+            raise StoreError(f"{self.name} is at migration {found or 'none'}, this program needs {HEAD}")
+        return f"{self.engine.dialect.name} {version}, migration {found}"
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    def upsert(self, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Insert rows, replacing those whose primary key is there; all or none."""
+        if not rows:
+            return
+        insert = postgresql.insert if self.engine.dialect.name == "postgresql" else sqlite.insert
+        statement = insert(table)
+        keys = [column.name for column in table.primary_key]
+        others = {c.name: statement.excluded[c.name] for c in table.columns if c.name not in keys}
+        statement = statement.on_conflict_do_update(index_elements=keys, set_=others)
+        with self.errors(), self.engine.begin() as connection:
+            connection.execute(statement, rows)
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Map what SQLAlchemy raises to Upnext's errors."""
+        try:
+            yield
+        except DBAPIError as error:
+            if self._path and error.orig is not None:
+                with sqlite_errors(self._path):
+                    raise error.orig from error
+            if error.connection_invalidated or isinstance(error, sa.exc.OperationalError):
+                raise StoreUnavailable(f"{self.name} does not answer: {error.orig}") from error
+            raise StoreError(f"{self.name}: {error.orig}") from error
+        except (SQLAlchemyError, ImportError) as error:
+            raise StoreError(f"{self.name}: {error}") from error
+
+
+def upgrade(engine: sa.Engine) -> None:
+    """Run the migrations that a database lacks; processes that come at once wait for the first."""
+    with engine.connect() as connection:
+        if revision(connection) == HEAD:
+            return
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with engine.connect().execution_options(upnext_begin="IMMEDIATE") as connection, connection.begin():
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def revision(connection: sa.Connection) -> str | None:
+    """The newest migration that a database has seen; None for an empty one."""
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return None
+    found: str | None = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+    return found
+
+
+def _engine(url: str, *, embedded: bool) -> sa.Engine:
+    engine = sa.create_engine(
+        url,
+        json_serializer=lambda value: orjson.dumps(value).decode(),
+        json_deserializer=orjson.loads,
+        connect_args={"timeout": BUSY_S} if embedded else {},
+        pool_pre_ping=not embedded,
+    )
+    if embedded:
+        sa.event.listen(engine, "connect", _configure)
+        sa.event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _configure(connection: Any, record: object) -> None:
+    connection.isolation_level = None  # or the driver would commit before each statement that makes a table
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+
+
+def _begin(connection: sa.Connection) -> None:
+    kind = connection.get_execution_options().get("upnext_begin", "DEFERRED")
+    connection.exec_driver_sql(f"BEGIN {kind}")

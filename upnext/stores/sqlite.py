@@ -1,0 +1,137 @@
+"""What the SQLite adapters share: opening a database, grouping commits, mapping errors."""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Condition, Lock
+from typing import Any, Generic, TypeVar, cast
+
+from upnext.errors import ConfigError, CorruptData, StoreError, StoreUnavailable
+from upnext.stores.local import prepare_folder, read_only
+from upnext.stores.urls import local_path, masked
+
+T = TypeVar("T")
+Job = Callable[[sqlite3.Connection], T]
+BUSY_S = 30.0
+"""Seconds to wait for another process's write to end."""
+
+
+def database_path(url: str) -> Path:
+    """The database file that a ``sqlite://`` URL names."""
+    path = local_path(url)
+    if path is None:
+        raise ConfigError(f"{masked(url)!r} is no SQLite file: write sqlite:///folder/name.db")
+    return path
+
+
+def open_sqlite(path: Path, schema: str) -> sqlite3.Connection:
+    """A connection in WAL mode whose commits reach the disk, with the schema made when it is missing.
+
+    It may be used from any thread, by one at a time; transactions are begun and ended explicitly.
+    """
+    prepare_folder(path.parent)
+    with sqlite_errors(path):
+        connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.executescript(schema)
+    return connection
+
+
+@contextmanager
+def sqlite_errors(path: Path) -> Iterator[None]:
+    """Map what SQLite raises about a database to Upnext's errors."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        name = getattr(error, "sqlite_errorname", "")
+        if name.startswith("SQLITE_READONLY"):
+            raise read_only(path) from error
+        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+            raise StoreUnavailable(
+                f"{path} has been locked by another process for {BUSY_S:.0f} s: end it, or try again"
+            ) from error
+        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+            raise CorruptData(f"{path} is no readable SQLite database: restore or remove it") from error
+        if name == "SQLITE_FULL":
+            raise StoreError(f"no space is left for {path}: free some, nothing was changed") from error
+        raise StoreError(f"{path}: {error}") from error
+
+
+class _Ticket(Generic[T]):
+    """A job, and what became of it."""
+
+    def __init__(self, job: Job[T]) -> None:
+        self.job = job
+        self.done = False
+        self.result: T | None = None
+        self.error: BaseException | None = None
+
+
+class GroupCommit:
+    """Runs jobs of many threads on one connection, committing those that wait together at once.
+
+    Of the threads that wait, one leads: it runs every waiting job in one transaction, commits it, and wakes
+    the others. Jobs that arrive meanwhile form the next group. So a commit's flush to disk is shared by as
+    many callers as there are, and a lone caller pays for no hand-over to another thread.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._condition = Condition(Lock())
+        self._waiting: list[_Ticket[Any]] = []
+        self._leading = False
+
+    def run(self, job: Job[T]) -> T:
+        """The job's result, once it is committed. A job that raises is rolled back alone."""
+        ticket = _Ticket(job)
+        group: list[_Ticket[Any]] = []
+        with self._condition:
+            self._waiting.append(ticket)
+            while self._leading and not ticket.done:
+                self._condition.wait()
+            if not ticket.done:
+                self._leading = True
+                group, self._waiting = self._waiting, []
+        if group:
+            self._lead(group)
+        if ticket.error:
+            raise ticket.error
+        return cast(T, ticket.result)
+
+    def close(self) -> None:
+        """Wait for the group being written, then close the connection."""
+        with self._condition:
+            self._condition.wait_for(lambda: not self._leading)
+            self._connection.close()
+
+    def _lead(self, group: list[_Ticket[Any]]) -> None:
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            for ticket in group:
+                self._attempt(ticket)
+            self._connection.execute("COMMIT")
+        except BaseException as error:
+            for ticket in group:
+                ticket.error = ticket.error or StoreError(f"the write was broken off: {error!r}")
+            raise
+        finally:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            with self._condition:
+                self._leading = False
+                for ticket in group:
+                    ticket.done = True
+                self._condition.notify_all()
+
+    def _attempt(self, ticket: _Ticket[Any]) -> None:
+        self._connection.execute("SAVEPOINT job")
+        try:
+            ticket.result = ticket.job(self._connection)
+        except Exception as error:
+            if not self._connection.in_transaction:  # a full disk has undone the whole group
+                raise
+            self._connection.execute("ROLLBACK TO job")
+            ticket.error = error
+        self._connection.execute("RELEASE job")
