@@ -7,6 +7,7 @@ defaults below. Nothing is read on import: a command builds :class:`Settings` on
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, ValidationError
 from pydantic_settings import (
@@ -43,6 +44,8 @@ class Settings(BaseSettings):
     """Days that an event stays in the log; an older one is refused."""
     history_days: int = Field(default=90, gt=0)
     """Days after which a watched video is forgotten."""
+    training: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Overrides of a step's configuration, by step: ``{"two_tower": {"epochs": 2}}``."""
     host: str = "127.0.0.1"
     port: int = Field(default=8700, gt=0, lt=65536)
 

@@ -10,6 +10,7 @@ from upnext import __version__
 from upnext.errors import UpnextError
 
 COMMANDS = {
+    "demo": ("upnext.cli.demo:demo", "Train, check, release, serve, and show one viewer's feed."),
     "cycle": ("components.commands:cycle", "Run the whole pipeline on what is new in a source."),
     "step": ("components.commands:step", "Run one step of the pipeline."),
     "recommend": ("serving.commands:recommend", "Write recommendations for many users to a file."),

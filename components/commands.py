@@ -1,0 +1,138 @@
+"""Commands of the pipeline: ``cycle``, ``step`` and ``evaluate``."""
+
+import json
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from upnext.settings import Settings, load_settings
+
+
+class UtcTime(click.ParamType):
+    """A time such as 2026-06-22, 2026-06-22T06:00 or 2026-06-22T06:00:00+00:00; UTC unless it says otherwise."""
+
+    name = "time"
+
+    def convert(
+        self, value: str | datetime, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime:
+        if isinstance(value, datetime):
+            return value
+        try:
+            time = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a time: write it as 2026-06-22T06:00:00Z", param, ctx)
+        return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+DATA = click.option(
+    "--data",
+    "source",
+    default="log:",
+    show_default=True,
+    metavar="SOURCE",
+    help="Where the data comes from: log: (what the service collected), world:, kuairand:DIR, "
+    "kuairec:DIR, movielens:DIR or files:DIR.",
+)
+UNTIL = click.option(
+    "--until",
+    type=UtcTime(),
+    help="End of the interval: nothing later is read. Default: the end of the data.",
+)
+FORCE = click.option("--force", is_flag=True, help="Run again what is done already.")
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+
+@click.command()
+@DATA
+@UNTIL
+@FORCE
+@AS_JSON
+def cycle(source: str, until: datetime | None, force: bool, as_json: bool) -> None:
+    """Run the whole pipeline on what is new in a source.
+
+    Ingest, features, examples, ALS, two-tower, ranker, gate, index, release: each step in a process of
+    its own. Steps whose inputs have not changed are not run again. A candidate that the gate refuses is
+    not released; the champion goes on serving.
+    """
+    from components import runner
+
+    settings = settings_for(source)
+    console = Console(stderr=True, highlight=False)
+
+    def ended(report: runner.Report) -> None:
+        took = f"{report.seconds:7.1f} s {report.peak_memory_mb:7.0f} MiB" if report.fresh else "done already"
+        console.print(f"[green]✓[/] {report.step:<12} {took}")
+
+    reports = runner.cycle(settings, source, until, force, on_end=ended)
+    gate = next(report for report in reports if report.step == "gate")
+    if gate.metrics["passed"]:
+        console.print(f"Released as version {reports[-1].details['version']}.")
+    else:
+        console.print("[yellow]Not released.[/] The gate says:")
+        for reason in gate.details["reasons"]:
+            console.print(f"  {reason}")
+    if as_json:
+        click.echo(json.dumps([asdict(report) for report in reports]))
+
+
+@click.command()
+@click.argument("name")
+@DATA
+@UNTIL
+@FORCE
+@AS_JSON
+def step(name: str, source: str, until: datetime | None, force: bool, as_json: bool) -> None:
+    """Run one step of the pipeline: NAME as listed by `upnext cycle --help`.
+
+    Without --until, ingest takes all there is, and any other step goes on with the newest interval.
+    """
+    from components import runner
+    from components.pipeline import find
+
+    settings = settings_for(source)
+    if until is None and find(name).needs:
+        until = runner.last_interval(settings)
+    report = runner.run_step(settings, name, source, until, force)
+    if as_json:
+        click.echo(json.dumps(asdict(report)))
+    else:
+        click.echo(f"{report.step}: {report.seconds:.1f} s, {report.peak_memory_mb:.0f} MiB")
+        for key, value in report.metrics.items():
+            click.echo(f"  {key} = {value:.6g}")
+
+
+@click.command()
+@click.option(
+    "--recommendations", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=True
+)
+@click.option("--truth", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=True)
+@click.option("--count", default=10, show_default=True, help="Places that count.")
+@AS_JSON
+def evaluate(recommendations: Path, truth: Path, count: int, as_json: bool) -> None:
+    """Score a file of recommendations against what users did.
+
+    RECOMMENDATIONS has columns user_id, position, video_id (as `upnext recommend` writes them); TRUTH has
+    user_id, video_id and, if some count more than others, gain. CSV or Parquet by the file's name.
+    """
+    from components.evaluation import score_files
+
+    figures = score_files(recommendations, truth, count)
+    if as_json:
+        click.echo(json.dumps(figures))
+        return
+    for key, value in figures.items():
+        click.echo(f"{key:<22} {value:.5g}")
+
+
+def settings_for(source: str) -> Settings:
+    """Settings with the source's data set in use; ``log:`` stays with the one last cycled."""
+    from upnext.sources import open_source
+
+    settings = load_settings()
+    if source == "log:" or settings.dataset:
+        return settings
+    return settings.activate(open_source(source, settings).dataset)

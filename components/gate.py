@@ -1,0 +1,153 @@
+"""The gate: a candidate is released only when it has proved itself on the newest hold-out.
+
+What is judged is what would serve: the bundle is put together, and ``upnext recommend`` runs its whole
+funnel as of the hold-out's first moment. Beside it, on the same users, stand popularity, random and the
+champion. A candidate is refused when its interval lies wholly below popularity's or the champion's.
+"""
+
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from components.evaluation import Holdout, Judge, Scores, place_slates, score
+from components.pipeline import Job, Outcome
+from components.release import bind
+from models.bootstrap import Comparison, compare
+from models.dataset import Dataset
+from upnext.errors import ReleaseError
+from upnext.releases import Releases
+from upnext.sources import open_source
+
+BASELINES = ("popularity", "random")
+MEASURES = ("watch_time_per_slot_s", "ndcg_at_10")
+COUNT = 10
+
+
+def gate(job: Job) -> Outcome:
+    """Judge the candidate; ``passed`` is 1 or 0 and ``details`` says why."""
+    data = Dataset.load(job.input("examples"))
+    holdout = Holdout.of(data)
+    candidate = bind(job, job.out / "bundle")
+    source = open_source(job.source, job.settings)
+    judge = source if isinstance(source, Judge) else None
+    ids = data.catalogue.table["video_id"].combine_chunks()
+
+    slates = _recommend(job, candidate, ("funnel", *BASELINES), holdout, ids, replay=judge is None)
+    champion = Releases(job.settings).version("champion")
+    if champion is not None:
+        judged = _recommend(job, champion, ("funnel", "popularity"), holdout, ids, replay=judge is None)
+        slates["champion"] = judged["funnel"]
+    scores = {name: score(holdout, *pair, judge, ids) for name, pair in slates.items()}
+    rivals = [name for name in ("popularity", "champion") if name in scores]
+    comparisons = {
+        f"{measure} over {rival}": compare(
+            getattr(scores["funnel"], measure), getattr(scores[rival], measure)
+        )
+        for rival in rivals
+        for measure in MEASURES
+        if _known(scores["funnel"], measure)
+    }
+    reasons = refusals(comparisons)
+    return Outcome(
+        metrics={
+            "passed": float(not reasons),
+            "users": len(holdout.users),
+            **{
+                f"{name}.{key}": value for name, each in scores.items() for key, value in _means(each).items()
+            },
+            **{
+                f"lift.{name.replace(' ', '_')}.{end}": value
+                for name, each in comparisons.items()
+                for end, value in zip(("low", "mean", "high"), _lift(each), strict=True)
+            },
+        },
+        params={"champion": champion or "none", "holdout_since": holdout.since.isoformat()},
+        details={
+            "reasons": reasons,
+            "watch_time": "asked of the simulator" if judge else "replayed on what was shown",
+            "policies": {name: _means(each) for name, each in scores.items()},
+            "comparisons": {name: asdict(each) for name, each in comparisons.items()},
+            "slices": _slices(data, holdout, scores),
+        },
+    )
+
+
+def refusals(comparisons: Mapping[str, Comparison]) -> list[str]:
+    """Why a candidate must not be released; empty when nothing speaks against it."""
+    return [
+        f"{name}: {each.mean:.4g} against {each.baseline:.4g}, "
+        f"difference between {each.difference_interval[0]:.3g} and {each.difference_interval[1]:.3g}"
+        for name, each in comparisons.items()
+        if each.difference_interval[1] < 0
+    ]
+
+
+def _recommend(
+    job: Job, release: Path | str, policies: Sequence[str], holdout: Holdout, ids: pa.Array, replay: bool
+) -> dict[str, tuple[NDArray[np.int32], NDArray[np.int32]]]:
+    """Catalogue rows by policy: int32[U, 10] over the whole catalogue, int32[U, 1] of what was shown."""
+    users, shown = job.out / "users.parquet", job.out / "shown.parquet"
+    pq.write_table(pa.table({"user_id": holdout.users}), users)
+    command = ["--release", str(release), "--users", str(users), "--as-of", holdout.since.isoformat()]
+    command += [part for policy in policies for part in ("--policy", policy)]
+    ranked = _run(command, job.out / "ranked.parquet")
+    if replay and len(holdout.watched.keys):
+        pq.write_table(holdout.shown(ids), shown)
+        replayed = _run([*command, "--candidates", str(shown)], job.out / "replayed.parquet")
+    else:
+        replayed = ranked.slice(0, 0)
+
+    def rows(table: pa.Table, policy: str, count: int) -> NDArray[np.int32]:
+        mine = table.filter(pc.equal(table["policy"], policy))
+        return place_slates(mine, pa.array(holdout.users), ids, count)
+
+    return {policy: (rows(ranked, policy, COUNT), rows(replayed, policy, 1)) for policy in policies}
+
+
+def _run(command: Sequence[str], out: Path) -> pa.Table:
+    upnext = [sys.executable, "-m", "upnext.cli.main", "recommend", "--stage", "final", "--count", str(COUNT)]
+    child = subprocess.run([*upnext, *command, "--out", str(out)], check=False, stdout=subprocess.DEVNULL)
+    if child.returncode:
+        raise ReleaseError(
+            f"upnext recommend failed on the candidate, exit code {child.returncode}: see above"
+        )
+    return pq.read_table(out)
+
+
+def _means(scores: Scores) -> dict[str, float]:
+    """Mean over the users that have the figure; a figure that nobody has is left out."""
+    return {
+        name: float(np.nanmean(values)) for name, values in vars(scores).items() if not np.isnan(values).all()
+    }
+
+
+def _known(scores: Scores, measure: str) -> bool:
+    return not np.isnan(getattr(scores, measure)).all()
+
+
+def _lift(each: Comparison) -> tuple[float, float, float]:
+    return each.lift_interval[0], each.lift, each.lift_interval[1]
+
+
+def _slices(data: Dataset, holdout: Holdout, scores: Mapping[str, Scores]) -> dict[str, dict[str, float]]:
+    """NDCG@10 by how much was known of a user when the hold-out began."""
+    past = data.interactions.before(data.split.holdout_start)
+    number = {user: place for place, user in enumerate(data.users)}
+    known = np.bincount(past.user, minlength=len(data.users))[[number[user] for user in holdout.users]]
+    groups = {"new users (< 5 videos)": known < 5, "light (5 to 50)": (known >= 5) & (known < 50)}
+    groups["heavy (50 and more)"] = known >= 50
+    out: dict[str, dict[str, float]] = {}
+    for name, members in groups.items():
+        found = members & ~np.isnan(scores["funnel"].ndcg_at_10)
+        if found.any():
+            out[name] = {policy: float(each.ndcg_at_10[found].mean()) for policy, each in scores.items()}
+            out[name]["users"] = float(found.sum())
+    return out

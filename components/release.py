@@ -1,0 +1,73 @@
+"""Binding what must match into one bundle, and registering it."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from feature_repo.layout import layouts
+from models.bundle import Bundle, assemble
+
+from components.pipeline import Job, Outcome
+from components.runner import Report
+from models.dataset import Dataset
+from models.popularity import Popularity
+from upnext import tracking
+from upnext.releases import Releases
+from upnext.stores import connect
+
+
+def bind(job: Job, out: Path, at: datetime | None = None, index: Path | None = None) -> Path:
+    """Assemble the interval's models into a bundle as of a time, by default that of the hold-out's start.
+
+    Popularity and the videos' features are those of that time: nothing later reaches the bundle.
+    """
+    data = Dataset.load(job.input("examples"))
+    at = at or datetime.fromtimestamp(data.split.holdout_start / 1e6, UTC)
+    work = out.parent / "parts"
+    work.mkdir(parents=True, exist_ok=True)
+    with connect(job.settings) as stores:
+        outcomes = stores.lake.read("outcomes")
+        popularity = Popularity.of(outcomes, data.catalogue, int(at.timestamp() * 1e6))
+        popularity.save(work / "popularity.npz")
+        np.save(work / "video_features.npy", _video_features(stores.lake, data.catalogue, at))
+    parts = {
+        "catalogue.parquet": job.input("examples") / "catalogue.parquet",
+        "popularity.npz": work / "popularity.npz",
+        "video_features.npy": work / "video_features.npy",
+        "als": job.input("als") / "model",
+        "neighbours": job.input("als") / "neighbours",
+        "towers": job.input("two_tower") / "model",
+        "ranker": job.input("ranker") / "model",
+    }
+    if index is not None:
+        parts["index"] = index
+    versions = Report.read(job.input("ingest"))
+    meta = {
+        "as_of": at.isoformat(),
+        "until": job.end.isoformat(),
+        "source": job.source,
+        "data_versions": versions.data_versions if versions else {},
+        "layouts": {view: layout.to_dict() for view, layout in layouts().items()},
+    }
+    return assemble(parts, out, meta)
+
+
+def release(job: Job) -> Outcome:
+    """Bind the final bundle as of the interval's end, register it, and make it the champion."""
+    bundle = bind(job, job.out / "bundle", job.end, job.input("index") / "model")
+    Bundle.load(bundle)  # what cannot be loaded must not be registered
+    gate = Report.read(job.input("gate"))
+    metrics = gate.metrics if gate else {}
+    run = tracking.log_run(
+        job.settings,
+        "release",
+        params={"until": job.end.isoformat(), "source": job.source},
+        metrics=metrics,
+        tags={"upnext.step": "release"},
+        artifacts={"bundle": bundle},
+    )
+    releases = Releases(job.settings)
+    version = releases.register(run, "bundle", tags={"until": job.end.isoformat()})
+    releases.promote(version)
+    size = sum(file.stat().st_size for file in bundle.rglob("*") if file.is_file())
+    return Outcome(metrics={"version": float(version), "megabytes": size / 1e6}, details={"version": version})

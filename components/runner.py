@@ -1,0 +1,197 @@
+"""Runs steps: skips what is done already, measures the rest, and writes down what came of it.
+
+A step is done when its ``metrics.json`` names the same inputs as it would read now. Inputs are told apart
+by a fingerprint of the source, the interval, the step's own settings and the steps that it needs; the
+first step's own fingerprint is that of the lake's table versions. So a cycle on a source with nothing new
+runs nothing but ``ingest``.
+"""
+
+import hashlib
+import json
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from components.pipeline import STEPS, Job, Outcome, Step, find
+from upnext import __version__
+from upnext.errors import MissingData, UpnextError
+from upnext.settings import Settings
+
+REPORT = "metrics.json"
+INTERVAL = "%Y-%m-%dT%H%M%SZ"
+
+
+class StepFailed(UpnextError):
+    """A step's process ended with an error, which it has printed itself."""
+
+    def __init__(self, step: str, code: int) -> None:
+        super().__init__(f"step {step} failed, exit code {code}: see what it said above")
+        self.code = code
+
+
+@dataclass(frozen=True)
+class Report:
+    """What ``metrics.json`` holds."""
+
+    step: str
+    until: str
+    source: str
+    inputs: str
+    """Fingerprint of what the step read."""
+    fingerprint: str
+    """Fingerprint of what it made."""
+    seconds: float
+    peak_memory_mb: float
+    metrics: dict[str, float]
+    params: dict[str, Any]
+    data_versions: dict[str, int]
+    details: dict[str, Any]
+    fresh: bool = True
+    """False when it was done already, by an earlier run."""
+
+    @classmethod
+    def read(cls, folder: Path) -> "Report | None":
+        """The report of the step that finished in a folder; None when none did."""
+        file = folder / REPORT
+        return cls(**json.loads(file.read_text())) if file.is_file() else None
+
+
+def run_folder(settings: Settings, until: datetime | None) -> Path:
+    """Folder of an interval's outputs; of an unfinished ``ingest`` while the interval is not known."""
+    name = until.astimezone(UTC).strftime(INTERVAL) if until else "unknown"
+    return settings.state / "runs" / name
+
+
+def last_interval(settings: Settings) -> datetime:
+    """End of the newest interval that was ingested."""
+    folders = sorted((settings.state / "runs").glob(f"*Z/ingest/{REPORT}"))
+    if not folders:
+        raise MissingData(
+            f"nothing was ingested below {settings.state}: run `upnext step ingest --data SOURCE`"
+        )
+    return datetime.strptime(folders[-1].parent.parent.name, INTERVAL).replace(tzinfo=UTC)
+
+
+def run_step(
+    settings: Settings, name: str, source: str, until: datetime | None, force: bool = False
+) -> Report:
+    """Run one step in this process, or answer with its report when it is done already."""
+    step = find(name)
+    folder = run_folder(settings, until)
+    inputs = _inputs(settings, step, folder, source, until)
+    done = Report.read(folder / name)
+    if done is not None and done.inputs == inputs and step.needs and not force:
+        return Report(**{**asdict(done), "fresh": False})
+    out = folder / name
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    started = time.perf_counter()
+    outcome = step.load()(Job(settings, source, until, out))
+    report = _report(step, source, until, inputs, outcome, time.perf_counter() - started)
+    if step.tracked:
+        _track(settings, report)
+    (out / REPORT).write_text(json.dumps(asdict(report), indent=1, default=str))
+    if until is None:
+        target = run_folder(settings, datetime.fromisoformat(report.until)) / name
+        shutil.rmtree(target, ignore_errors=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        out.rename(target)
+    return report
+
+
+def start_step(settings: Settings, name: str, source: str, until: datetime | None, force: bool) -> Report:
+    """Run one step in a process of its own, so that its memory is its own and goes back when it ends."""
+    command = [sys.executable, "-m", "upnext.cli.main", "step", name, "--data", source, "--json"]
+    command += ["--until", until.isoformat()] if until else []
+    command += ["--force"] if force else []
+    child = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
+    if child.returncode:
+        raise StepFailed(name, child.returncode)
+    return Report(**json.loads(child.stdout))
+
+
+def cycle(
+    settings: Settings,
+    source: str,
+    until: datetime | None = None,
+    force: bool = False,
+    on_start: Callable[[Step], None] = lambda step: None,
+    on_end: Callable[[Report], None] = lambda report: None,
+) -> list[Report]:
+    """Run every step in order on what is new. A gate that says no ends the cycle there."""
+    reports: list[Report] = []
+    for step in STEPS:
+        on_start(step)
+        report = start_step(settings, step.name, source, until, force)
+        until = datetime.fromisoformat(report.until)
+        reports.append(report)
+        on_end(report)
+        if step.name == "gate" and not report.metrics["passed"]:
+            break
+    return reports
+
+
+def peak_memory_mb() -> float:
+    """Most memory that this process has held, in MiB."""
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage would count the parent's pages from before exec
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return round(int(line.split()[1]) / 1024, 1)
+    unit = 1024**2 if sys.platform == "darwin" else 1024
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)
+
+
+def _report(
+    step: Step, source: str, until: datetime | None, inputs: str, outcome: Outcome, seconds: float
+) -> Report:
+    return Report(
+        step=step.name,
+        until=str(outcome.details["until"]) if until is None else until.isoformat(),
+        source=source,
+        inputs=inputs,
+        fingerprint=_digest([inputs, dict(outcome.data_versions)]),
+        seconds=round(seconds, 3),
+        peak_memory_mb=peak_memory_mb(),
+        metrics=dict(outcome.metrics),
+        params=dict(outcome.params),
+        data_versions=dict(outcome.data_versions),
+        details=dict(outcome.details),
+    )
+
+
+def _inputs(settings: Settings, step: Step, folder: Path, source: str, until: datetime | None) -> str:
+    made = []
+    for need in step.needs:
+        report = Report.read(folder / need)
+        if report is None:
+            raise MissingData(
+                f"step {step.name} needs the output of {need}, which is not in {folder}: "
+                f"run `upnext step {need}` for this interval first"
+            )
+        made.append(report.fingerprint)
+    own = settings.training.get(step.name, {})
+    return _digest([__version__, source, until.isoformat() if until else "", own, made])
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _track(settings: Settings, report: Report) -> None:
+    from upnext import tracking
+
+    versions = {f"delta.{table}": version for table, version in report.data_versions.items()}
+    tracking.log_run(
+        settings,
+        report.step,
+        params={**report.params, **versions},
+        metrics={**report.metrics, "seconds": report.seconds, "peak_memory_mb": report.peak_memory_mb},
+        tags={"upnext.step": report.step, "upnext.until": report.until, "upnext.source": report.source},
+    )

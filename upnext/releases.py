@@ -1,0 +1,103 @@
+"""The registry of release bundles: versions in MLflow, with aliases that say which one serves.
+
+Aliases: ``candidate`` passed its gate, ``canary`` answers a share of the users, ``champion`` answers the
+rest, ``previous`` is the champion before, kept to go back to.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from upnext.errors import NotFound, StoreUnavailable
+from upnext.settings import Settings
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+ALIASES = ("champion", "canary", "candidate", "previous")
+
+
+@dataclass(frozen=True)
+class Release:
+    """One registered bundle."""
+
+    version: str
+    path: Path
+    """Folder of the bundle on this machine."""
+    run_id: str
+
+
+class Releases:
+    """Registered bundles of the data set in use."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.name = f"upnext-{settings.state.name}"
+
+    def resolve(self, ref: str = "champion") -> Release:
+        """The release that an alias or a version names; a folder names itself."""
+        folder = Path(ref)
+        if (folder / "manifest.json").is_file():
+            return Release(version=folder.name, path=folder, run_id="")
+        found = self._find(ref)
+        if found is None:
+            raise NotFound(
+                f"release {ref!r} of {self.name} is not registered, nor a folder with a manifest.json: "
+                "run `upnext cycle --data SOURCE` first, or name a version or one of " + ", ".join(ALIASES)
+            )
+        return Release(str(found.version), self._local(found), str(found.run_id))
+
+    def version(self, alias: str) -> str | None:
+        """Version that an alias points to, None when it points nowhere. Cheap: for polling."""
+        found = self._find(alias)
+        return None if found is None else str(found.version)
+
+    def register(self, run_id: str, artifact: str, tags: Mapping[str, str]) -> str:
+        """Make the bundle that a run logged below ``artifact`` a new version, under ``candidate``."""
+        client = self._client()
+        if not any(model.name == self.name for model in client.search_registered_models()):
+            client.create_registered_model(self.name, description="Release bundles of Upnext")
+        source = f"{client.get_run(run_id).info.artifact_uri}/{artifact}"
+        made = client.create_model_version(self.name, source=source, run_id=run_id, tags=dict(tags))
+        client.set_registered_model_alias(self.name, "candidate", made.version)
+        return str(made.version)
+
+    def promote(self, version: str) -> None:
+        """Make a version the champion; the champion until now becomes ``previous``."""
+        client, champion = self._client(), self.version("champion")
+        if champion == version:
+            return
+        if champion is not None:
+            client.set_registered_model_alias(self.name, "previous", champion)
+        client.set_registered_model_alias(self.name, "champion", version)
+
+    def _find(self, ref: str) -> Any | None:
+        from mlflow.exceptions import MlflowException
+
+        client = self._client()
+        try:
+            if ref.isdecimal():
+                return client.get_model_version(self.name, ref)
+            return client.get_model_version_by_alias(self.name, ref)
+        except MlflowException as error:
+            if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+                return None
+            raise StoreUnavailable(f"the registry at {self._settings.url('tracking')}: {error}") from error
+
+    def _local(self, version: Any) -> Path:
+        source = str(version.source).removeprefix("file://")
+        if Path(source).is_dir():
+            return Path(source)
+        import mlflow.artifacts
+
+        target = self._settings.state / "releases" / str(version.version)
+        if not (target / "manifest.json").is_file():
+            target.mkdir(parents=True, exist_ok=True)
+            mlflow.artifacts.download_artifacts(version.source, dst_path=str(target))
+        return next(path.parent for path in target.rglob("manifest.json"))
+
+    def _client(self) -> "MlflowClient":
+        from upnext.tracking import client
+
+        return client(self._settings)

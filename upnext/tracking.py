@@ -1,0 +1,67 @@
+"""MLflow as Upnext uses it: one experiment per data set, artifacts below UPNEXT_HOME."""
+
+import os
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from upnext.settings import Settings
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+def client(settings: Settings) -> "MlflowClient":
+    """A client of the tracking server and registry that the settings name."""
+    return _client(settings.url("tracking"))
+
+
+@lru_cache(maxsize=4)
+def _client(url: str) -> "MlflowClient":
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    if url.startswith("sqlite:///"):
+        Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=url, registry_uri=url)
+
+
+def log_run(
+    settings: Settings,
+    name: str,
+    *,
+    params: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    tags: Mapping[str, str],
+    artifacts: Mapping[str, Path] | None = None,
+) -> str:
+    """Record one finished run, its artifacts below the given names; answers with its id."""
+    from mlflow.entities import Metric, Param, RunTag
+
+    mlflow = client(settings)
+    run = mlflow.create_run(_experiment(settings), run_name=name)
+    run_id = str(run.info.run_id)
+    now = run.info.start_time
+    mlflow.log_batch(
+        run_id,
+        metrics=[Metric(key, float(value), now, 0) for key, value in metrics.items()],
+        params=[Param(key, str(value)) for key, value in params.items()],
+        tags=[RunTag(key, str(value)) for key, value in tags.items()],
+    )
+    for target, folder in (artifacts or {}).items():
+        mlflow.log_artifacts(run_id, str(folder), target)
+    mlflow.set_terminated(run_id)
+    return run_id
+
+
+def _experiment(settings: Settings) -> str:
+    mlflow = client(settings)
+    name = f"upnext-{settings.state.name}"
+    found = mlflow.get_experiment_by_name(name)
+    if found is not None:
+        return str(found.experiment_id)
+    # A server keeps artifacts where it was told to; beside a local file they lie in the home.
+    local = settings.url("tracking").startswith("sqlite:")
+    folder = settings.home.absolute() / "artifacts" / settings.state.name
+    return str(mlflow.create_experiment(name, artifact_location=folder.as_uri() if local else None))
