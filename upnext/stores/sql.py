@@ -5,13 +5,14 @@ migrations in ``upnext/stores/migrations``: an embedded SQLite database is upgra
 server's by whoever runs it (:func:`upgrade`).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import orjson
+import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -24,6 +25,8 @@ from upnext.stores.urls import local_path, masked
 MIGRATIONS = Path(__file__).parent / "migrations"
 HEAD = "0001"
 """Revision of the newest migration: what this program expects to find."""
+ROWS = 20_000
+"""Rows turned into Python objects at once."""
 
 
 class UtcTime(sa.types.TypeDecorator[datetime]):
@@ -100,17 +103,17 @@ class Database:
     def close(self) -> None:
         self.engine.dispose()
 
-    def upsert(self, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    def upsert(self, table: sa.Table, rows: pa.Table) -> None:
         """Insert rows, replacing those whose primary key is there; all or none."""
-        if not rows:
-            return
         insert = postgresql.insert if self.engine.dialect.name == "postgresql" else sqlite.insert
         statement = insert(table)
         keys = [column.name for column in table.primary_key]
         others = {c.name: statement.excluded[c.name] for c in table.columns if c.name not in keys}
         statement = statement.on_conflict_do_update(index_elements=keys, set_=others)
         with self.errors(), self.engine.begin() as connection:
-            connection.execute(statement, rows)
+            for batch in rows.to_batches(max_chunksize=ROWS):
+                if batch.num_rows:
+                    connection.execute(statement, batch.to_pylist())
 
     @contextmanager
     def errors(self) -> Iterator[None]:

@@ -33,8 +33,7 @@ class SqlCatalogue:
         self._database.close()
 
     def put(self, videos: pa.Table) -> None:
-        videos = conform(videos, VIDEOS, "videos")
-        self._database.upsert(VIDEO_TABLE, videos.to_pylist())
+        self._database.upsert(VIDEO_TABLE, conform(videos, VIDEOS, "videos"))
 
     def get(self, video_ids: Sequence[str]) -> pa.Table:
         wanted = list(dict.fromkeys(video_ids))

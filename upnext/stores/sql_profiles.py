@@ -29,8 +29,7 @@ class SqlProfiles:
         self._database.close()
 
     def put(self, users: pa.Table) -> None:
-        users = conform(users, USERS, "users")
-        self._database.upsert(USER_TABLE, users.to_pylist())
+        self._database.upsert(USER_TABLE, conform(users, USERS, "users"))
 
     def get(self, user_id: str) -> Mapping[str, object] | None:
         with self._database.errors(), self._database.engine.connect() as connection:
