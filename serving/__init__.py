@@ -1,0 +1,1 @@
+"""The funnel and the service around it: retrieve, rank, post-rank, explain."""

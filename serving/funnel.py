@@ -1,0 +1,149 @@
+"""The funnel: retrieve, rank, post-rank, explain. One release from the first stage to the last.
+
+:class:`Funnel` has the stages, and every caller runs these same ones: a request under deadlines
+(:mod:`serving.engine`), and bulk recommending over thousands of viewers (:mod:`serving.bulk`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.bundle import Bundle
+from serving import postrank, retrievers
+from serving.candidates import Candidates, Pool, union
+from serving.groups import Groups
+from serving.postrank import Rule, Situation, Slate
+from serving.ranking import Ranked, Ranker
+from serving.reasons import Similarity
+from serving.retrievers import Retriever
+from serving.rules import FunnelConfig
+from serving.search import TextIndex
+from serving.trending import LiveCounts, Trending
+from serving.viewer import Crowd, Viewer, pasts
+
+WEIGHTS: Mapping[str, float] = {"als": 1.0, "two_tower": 1.0, "because_you_watched": 1.0, "search": 2.0}
+"""Weight of a retriever when ranks are fused; the others weigh half."""
+RELATED = ("because_you_watched", "creators", "topics")
+"""Retrievers that look at the video being watched."""
+LEAST = 3
+"""Candidates wanted per place of a slate; popular videos fill up when fewer were found."""
+
+
+@dataclass(frozen=True)
+class Funnel:
+    """The stages over one bundle."""
+
+    bundle: Bundle
+    retrievers: Mapping[str, Retriever]
+    ranker: Ranker
+    trending: Trending
+    similarity: Similarity
+    config: FunnelConfig = field(default_factory=FunnelConfig)
+
+    def crowd(self, viewers: Sequence[Viewer]) -> Crowd:
+        """Viewers with their vectors: ALS by fold-in, the user tower on the recent past."""
+        histories = pasts(viewers)
+        bundle = self.bundle
+        return Crowd(viewers, histories, bundle.als.fold_in(histories), bundle.towers.encode(histories))
+
+    def anonymous(self, viewers: Sequence[Viewer]) -> Crowd:
+        """Viewers without vectors, for when those cannot be had."""
+        blank = np.zeros((len(viewers), self.bundle.als.factors.shape[1]), np.float32)
+        return Crowd(viewers, pasts(viewers), blank, blank)
+
+    def pool(self, viewer: Viewer, found: Mapping[str, Candidates], situation: Situation) -> Pool:
+        """The candidates worth ranking: merged, only what may be shown, filled up where there are too few."""
+        weights = {name: WEIGHTS.get(name, 0.5) for name in found}
+        limit = self.config.limits.candidates
+        pool = _permitted(union(found, weights, 2 * limit), situation)
+        if len(pool) < LEAST * situation.count:
+            found = {**found, "popular": self._popular(viewer.region, LEAST * situation.count, situation)}
+            pool = _permitted(union(found, {**weights, "popular": 0.1}, 2 * limit), situation)
+        return pool.take(np.arange(min(limit, len(pool))))
+
+    def slate(
+        self, pool: Pool, score: NDArray[np.float32], situation: Situation, rules: Sequence[Rule]
+    ) -> Slate:
+        """Post-ranking of a pool scored float32[n]."""
+        return postrank.apply(rules, Slate.of(pool.rows, score), situation)
+
+    def situation(
+        self, viewer: Viewer, count: int, seed: int = 0, exclude: NDArray[np.int32] | None = None
+    ) -> Situation:
+        barred = [] if exclude is None else [exclude]
+        if viewer.seed >= 0:
+            barred.append(np.asarray([viewer.seed], np.int32))
+        return Situation(
+            catalogue=self.bundle.catalogue,
+            restricted=self.bundle.restricted,
+            rules=self.config.rules,
+            now=viewer.now,
+            count=count,
+            seen=viewer.seen,
+            seen_age_s=viewer.age_s,
+            seen_strength=viewer.strength,
+            allow_restricted=viewer.allow_restricted,
+            exclude=np.concatenate(barred) if barred else None,
+            seed=seed,
+        )
+
+    def _popular(self, region: str | None, wanted: int, situation: Situation) -> Candidates:
+        """What is popular in the region, then everywhere, then every other video, the newest first."""
+        videos = len(self.bundle.catalogue)
+        parts = [self.trending.top(region)[0], self.trending.top(None)[0]]
+        keep = postrank.permitted(np.concatenate(parts), situation)
+        if keep.sum() < wanted:
+            parts.append(np.arange(videos - 1, -1, -1, dtype=np.int32))
+        rows = np.concatenate(parts)
+        rows = rows[np.sort(np.unique(rows, return_index=True)[1])]
+        rows = rows[postrank.permitted(rows, situation)][:wanted]
+        return Candidates.of(rows, -np.arange(len(rows), dtype=np.float32))
+
+
+def build(bundle: Bundle, ranker: Ranker, live: LiveCounts, config: FunnelConfig | None = None) -> Funnel:
+    """The funnel of a bundle, its look-up tables made."""
+    catalogue, merit = bundle.catalogue, bundle.popularity.scores()
+    trending = Trending(catalogue, bundle.popularity, live)
+    creators = Groups.by(catalogue.creator, merit, catalogue.active, len(catalogue.creators))
+    categories = Groups.by(catalogue.category, merit, catalogue.active, len(catalogue.categories))
+    named = {name: code for code, name in enumerate(catalogue.categories)}
+    sources: dict[str, Retriever] = {
+        "als": retrievers.Nearest(lambda crowd: crowd.als, bundle.als_index),
+        "two_tower": retrievers.Nearest(lambda crowd: crowd.tower, bundle.tower_index),
+        "because_you_watched": retrievers.BecauseYouWatched(bundle.neighbours.rows, bundle.neighbours.scores),
+        "creators": retrievers.SameGroup(catalogue.creator, creators),
+        "topics": retrievers.SameGroup(catalogue.category, categories, named=named),
+        "trending": retrievers.TrendingNow(trending),
+        "new": retrievers.NewReleases(catalogue),
+        "search": retrievers.SearchIntent(TextIndex.of(catalogue)),
+    }
+    vectors = bundle.als.factors
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit = (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+    return Funnel(bundle, sources, ranker, trending, Similarity(unit), config or FunnelConfig())
+
+
+def blended(pool: Pool, ranked: Ranked | None, viewer: Viewer) -> NDArray[np.float32]:
+    """The score that post-ranking starts from, float32[n].
+
+    The ranker's utility; where there is none, retrieval's fused ranks; beside a video, the mean of the two, each
+    scaled to [0, 1], since the ranker does not know what is being watched.
+    """
+    if ranked is None:
+        return pool.fused
+    if viewer.seed < 0:
+        return ranked.utility
+    return (_unit(ranked.utility) + _unit(pool.fused)) / 2
+
+
+def _unit(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    if not len(values):
+        return values
+    width = np.ptp(values)
+    return (values - values.min()) / (width if width > 0 else np.float32(1))
+
+
+def _permitted(pool: Pool, situation: Situation) -> Pool:
+    return pool.take(postrank.permitted(pool.rows, situation))

@@ -1,0 +1,75 @@
+"""Text search over titles, tags and categories: an inverted index in memory."""
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.catalogue import Catalogue
+from serving.candidates import Candidates
+
+WORD = re.compile(r"\w+")
+IDEOGRAPHS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+")
+MOST_TOKENS = 16
+
+
+def tokens(text: str) -> list[str]:
+    """Lower-case words without accents; scripts that put no space between words give pairs of characters.
+
+    >>> tokens("Crème brûlée, 10 MIN")
+    ['creme', 'brulee', '10', 'min']
+    """
+    folded = unicodedata.normalize("NFKD", text.casefold())
+    plain = unicodedata.normalize("NFC", "".join(char for char in folded if not unicodedata.combining(char)))
+    found: list[str] = []
+    for word in WORD.findall(plain):
+        if IDEOGRAPHS.fullmatch(word) and len(word) > 1:
+            found.extend(word[at : at + 2] for at in range(len(word) - 1))
+        else:
+            found.append(word)
+    return found
+
+
+@dataclass(frozen=True)
+class TextIndex:
+    """rows int32[p] grouped by token; bounds int64[t + 1]; weight float32[t], inverse document frequency."""
+
+    vocabulary: dict[str, int]
+    rows: NDArray[np.int32]
+    bounds: NDArray[np.int64]
+    weight: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, catalogue: Catalogue) -> Self:
+        """Index the active videos of a catalogue."""
+        vocabulary: dict[str, int] = {}
+        codes: list[int] = []
+        rows: list[int] = []
+        columns = (catalogue.table[name].to_pylist() for name in ("title", "tags", "category"))
+        for row, (title, tags, category) in enumerate(zip(*columns, strict=True)):
+            if not catalogue.active[row]:
+                continue
+            words = set(tokens(" ".join([title or "", *(tags or ()), category or ""])))
+            codes.extend(vocabulary.setdefault(word, len(vocabulary)) for word in words)
+            rows.extend([row] * len(words))
+        code = np.asarray(codes, np.int64)
+        order = np.argsort(code, kind="stable")
+        counts = np.bincount(code, minlength=len(vocabulary))
+        bounds = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        weight = np.log1p(len(catalogue) / np.maximum(counts, 1)).astype(np.float32)
+        return cls(vocabulary, np.asarray(rows, np.int32)[order], bounds, weight)
+
+    def search(self, query: str, k: int) -> Candidates:
+        """The k videos that hold most of the query's words, rare words weighing more; newer first among equals."""
+        known = {self.vocabulary[word] for word in tokens(query)[:MOST_TOKENS] if word in self.vocabulary}
+        if not known:
+            return Candidates.none()
+        parts = [self.rows[self.bounds[code] : self.bounds[code + 1]] for code in known]
+        weights = np.repeat([self.weight[code] for code in known], [len(part) for part in parts])
+        rows, inverse = np.unique(np.concatenate(parts), return_inverse=True)
+        scores = np.bincount(inverse, weights)
+        best = np.lexsort((-rows, -scores))[:k]
+        return Candidates.of(rows[best], scores[best])

@@ -1,0 +1,137 @@
+"""What is watched right now, by region: the release's decayed counts plus what came in since."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from threading import Lock
+from time import monotonic
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from models.catalogue import Catalogue
+from models.history import CLICK_STRENGTH, watch_fraction
+from models.popularity import Popularity
+
+EVERYWHERE = ""
+HOUR_US = 3_600_000_000
+KEPT_HOURS = 24 * 7
+WEIGHTS: Mapping[str, float] = {"click": CLICK_STRENGTH, "like": 1.0, "share": 1.0}
+"""What an event counts at age 0; a watch counts its watch fraction."""
+
+Counts = dict[int, dict[str, dict[str, float]]]
+
+
+@dataclass
+class LiveCounts:
+    """Engagement of the last week: hour since 1970 -> region ("" for everywhere) -> video_id -> weight.
+
+    Kept by the hour, so that a new release takes over where its own counts end. Safe to share between threads.
+    """
+
+    counts: Counts = field(default_factory=dict)
+    version: int = 0
+    """Grows with every change."""
+    _lock: Lock = field(default_factory=Lock, repr=False)
+
+    def add(self, events: pa.Table, catalogue: Catalogue) -> None:
+        """Count events (columns of EVENTS) by their timestamps."""
+        kind = np.asarray(events["event_type"].to_numpy())
+        rows = catalogue.rows(events["video_id"])
+        played = pc.cast(events["watch_duration_ms"], pa.float64()).to_numpy()
+        duration_ms = np.where(rows >= 0, catalogue.duration_s[rows], np.nan) * 1000.0
+        weight = np.select(
+            [kind == "watch", *(kind == name for name in WEIGHTS)],
+            [watch_fraction(played, duration_ms), *WEIGHTS.values()],
+            0.0,
+        )
+        hours = pc.cast(events["timestamp"], pa.int64()).to_numpy() // HOUR_US
+        videos, regions = events["video_id"].to_pylist(), events["region"].to_pylist()
+        with self._lock:
+            for at in np.flatnonzero((weight > 0) & (rows >= 0)):
+                for region in {EVERYWHERE, regions[at] or EVERYWHERE}:
+                    tally = self.counts.setdefault(int(hours[at]), {}).setdefault(region, {})
+                    tally[videos[at]] = tally.get(videos[at], 0.0) + float(weight[at])
+            for old in [hour for hour in self.counts if hour < max(self.counts) - KEPT_HOURS]:
+                del self.counts[old]
+            self.version += 1
+
+    def since(self, as_of: int, half_life_h: float, region: str) -> dict[str, float]:
+        """Per video what came in from the hour of ``as_of`` (µs) on, a count at ``as_of`` weighing 1.
+
+        The weight is 2^((t - as_of) / half-life), which needs no decay afterwards: all scores of a release,
+        the popularity's too, shrink alike.
+        """
+        start = as_of / HOUR_US
+        total: dict[str, float] = {}
+        with self._lock:
+            for hour, by_region in self.counts.items():
+                if hour >= int(start):
+                    scale = 2.0 ** ((hour - start) / half_life_h)
+                    for video_id, weight in by_region.get(region, {}).items():
+                        total[video_id] = total.get(video_id, 0.0) + scale * weight
+        return total
+
+    def regions(self) -> set[str]:
+        with self._lock:
+            return {region for by_region in self.counts.values() for region in by_region}
+
+    def state(self) -> dict[str, object]:
+        """A copy that JSON can hold."""
+        with self._lock:
+            return {
+                str(hour): {region: dict(videos) for region, videos in by_region.items()}
+                for hour, by_region in self.counts.items()
+            }
+
+    @classmethod
+    def restored(cls, state: Mapping[str, dict[str, dict[str, float]]]) -> "LiveCounts":
+        """The counts that :meth:`state` gave."""
+        return cls({int(hour): by_region for hour, by_region in state.items()})
+
+
+@dataclass
+class Trending:
+    """The most watched videos by region, recomputed at most once a second and only after new events."""
+
+    catalogue: Catalogue
+    popularity: Popularity
+    live: LiveCounts
+    depth: int = 2_000
+    refresh_s: float = 1.0
+    clock: Callable[[], float] = monotonic
+    _tops: dict[str, tuple[NDArray[np.int32], NDArray[np.float32], int, float]] = field(
+        default_factory=dict, repr=False
+    )
+
+    def top(self, region: str | None) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Rows int32[≤ depth], best first, and scores float32; of everywhere where the region is unknown."""
+        key = region if region and self.knows(region) else EVERYWHERE
+        version, now = self.live.version, self.clock()
+        held = self._tops.get(key)
+        if held is None or (held[2] != version and now - held[3] >= self.refresh_s):
+            held = self._tops[key] = (*self._compute(key), version, now)
+        return held[0], held[1]
+
+    def knows(self, region: str) -> bool:
+        return region in self.popularity.regions or region in self.live.regions()
+
+    def _compute(self, key: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        counted = key == EVERYWHERE or key in self.popularity.regions
+        scores = (
+            self.popularity.scores(key or None).copy()
+            if counted
+            else np.zeros(len(self.catalogue), np.float32)
+        )
+        live = self.live.since(self.popularity.as_of, self.popularity.half_life_h, key)
+        if live:
+            rows = self.catalogue.rows(list(live))
+            weights = np.fromiter(live.values(), np.float32, len(live))
+            scores[rows[rows >= 0]] += weights[rows >= 0]
+        scores[~self.catalogue.active] = 0
+        k = min(self.depth, len(scores))
+        best = np.argpartition(-scores, k - 1)[:k] if k else np.empty(0, np.int64)
+        best = best[np.lexsort((best, -scores[best]))]
+        best = best[scores[best] > 0]
+        return best.astype(np.int32), scores[best]
