@@ -1,0 +1,287 @@
+"""Features of a viewer and a candidate together, computed by the same code in training and in serving.
+
+Training calls it with C = 1 per example, serving with B = 1 and about a thousand candidates. Unknown is NaN;
+the ranker deals with it. Times enter as log(1 + hours), strengths as in :mod:`models.history`.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from models.catalogue import Catalogue
+from models.history import SECOND, Histories
+from models.popularity import Popularity
+
+LENGTH = 50
+"""Entries of a history that are looked at, the newest."""
+RECENT_S = 86_400.0
+"""Half-life of an entry's weight in what is called recent, seconds."""
+PRIOR = 1.0
+"""Strength of the prior that shares and means are shrunk with: one fully watched video."""
+BATCH = 4_096
+"""Viewer-candidate pairs per block where a block gathers [pairs, LENGTH, d]."""
+
+Column = NDArray[Any]
+Vectors = NDArray[np.float32]
+
+SPACES = ("als", "tower")
+OWNERS = ("category", "creator")
+CROSS_NAMES: tuple[str, ...] = (
+    *(
+        f"{space}_{name}"
+        for space in SPACES
+        for name in ("score", "similarity_max", "similarity_mean", "similarity_recent", "neighbours")
+    ),
+    *(f"{owner}_{name}" for owner in OWNERS for name in ("share", "strength", "count", "hours_since")),
+    "seen",
+    "seen_strength",
+    "seen_hours_since",
+    "popularity",
+    "popularity_in_region",
+    "hours_since_upload",
+    "duration",
+    "duration_ratio",
+    "language_match",
+    "history_size",
+    "history_strength",
+    "hours_idle",
+)
+"""Names of the features, in the order of the last axis."""
+
+
+@dataclass(frozen=True)
+class Viewers:
+    """What is known of B viewers at the time of their requests; computed once per request.
+
+    histories: [B, L].
+    als, tower: float32[B, d], the viewers' vectors in each space; zeros for nobody.
+    now: int64[B], microseconds since 1970 UTC.
+    region: int32[B], rows of ``Popularity.counts``; 0 unknown.
+    language: int32[B], codes into ``Crosses.languages``; -1 unknown.
+    """
+
+    histories: Histories
+    als: NDArray[np.float32]
+    tower: NDArray[np.float32]
+    now: NDArray[np.int64]
+    region: NDArray[np.int32]
+    language: NDArray[np.int32]
+
+    def __getitem__(self, which: slice | NDArray[Any]) -> "Viewers":
+        """Some of the viewers."""
+        return Viewers(
+            histories=self.histories[which],
+            als=self.als[which],
+            tower=self.tower[which],
+            now=self.now[which],
+            region=self.region[which],
+            language=self.language[which],
+        )
+
+
+@dataclass(frozen=True)
+class Crosses:
+    """The models and tables that cross features are read from, all in catalogue rows.
+
+    als_items, tower_items: float32[n, d], one vector per video.
+    """
+
+    catalogue: Catalogue
+    als_items: NDArray[np.float32]
+    tower_items: NDArray[np.float32]
+    popularity: Popularity
+
+    def __post_init__(self) -> None:
+        for name, rows in (
+            ("als_items", len(self.als_items)),
+            ("tower_items", len(self.tower_items)),
+            ("popularity", self.popularity.counts.shape[1]),
+        ):
+            if rows != len(self.catalogue):
+                raise ValueError(f"{name} has {rows} rows for a catalogue of {len(self.catalogue)} videos")
+
+    def features(self, viewers: Viewers, candidates: NDArray[np.int32]) -> NDArray[np.float32]:
+        """float32[B, C, dx] for candidates int32[B, C], catalogue rows, none of them unknown."""
+        count, width = candidates.shape
+        out = np.empty((count, width, len(CROSS_NAMES)), np.float32)
+        step = max(1, BATCH // max(width, 1))
+        for start in range(0, count, step):
+            part = slice(start, start + step)
+            for place, values in enumerate(self._columns(viewers[part], candidates[part])):
+                out[part, :, place] = values
+        return out
+
+    def pairs(
+        self, viewers: Viewers, viewer: NDArray[np.integer], video: NDArray[np.int32]
+    ) -> NDArray[np.float32]:
+        """float32[k, dx] for k pairs: int[k], indices into ``viewers``, and int32[k], catalogue rows.
+
+        The candidates of one viewer are taken together, so its history is gathered once.
+        """
+        out = np.empty((len(viewer), len(CROSS_NAMES)), np.float32)
+        order = np.argsort(viewer, kind="stable")
+        which, first, counts = np.unique(viewer[order], return_index=True, return_counts=True)
+        for count in np.unique(counts):
+            same = counts == count
+            places = order[first[same][:, None] + np.arange(count)]
+            out[places] = self.features(viewers[which[same]], video[places])
+        return out
+
+    def region_codes(self, names: Sequence[str | None]) -> NDArray[np.int32]:
+        """What :class:`Viewers` wants as ``region``; 0 for one that popularity doesn't know."""
+        code = {name: row + 1 for row, name in enumerate(self.popularity.regions)}
+        return np.array([code.get(name or "", 0) for name in names], np.int32)
+
+    def language_codes(self, names: Sequence[str | None]) -> NDArray[np.int32]:
+        """What :class:`Viewers` wants as ``language``; -1 for one that no video has."""
+        code = {name: row for row, name in enumerate(self.languages)}
+        return np.array([code.get(name or "", -1) for name in names], np.int32)
+
+    @cached_property
+    def languages(self) -> tuple[str, ...]:
+        """Distinct languages of the catalogue by code, sorted."""
+        return tuple(sorted(name for name in pc.unique(self.catalogue.table["language"]).to_pylist() if name))
+
+    @cached_property
+    def language(self) -> NDArray[np.int32]:
+        """int32[n], codes into ``languages``; -1 unknown."""
+        known = pa.array(self.languages, pa.string())
+        encoded = pc.index_in(self.catalogue.table["language"], value_set=known)
+        return np.asarray(pc.fill_null(encoded, -1).to_numpy(), np.int32)
+
+    @cached_property
+    def log_popularity(self) -> NDArray[np.float32]:
+        """float32[R + 1, n], log of the count over the region's mean count: the same scale on any volume."""
+        mean = self.popularity.counts.mean(axis=1, keepdims=True)
+        relative = (self.popularity.counts + 0.01 * mean + 1e-6) / (mean + 1e-6)
+        return np.asarray(np.log(relative), np.float32)
+
+    @cached_property
+    def _als_inverse(self) -> NDArray[np.float32]:
+        return _inverse_norm(self.als_items)
+
+    @cached_property
+    def _tower_inverse(self) -> NDArray[np.float32]:
+        return _inverse_norm(self.tower_items)
+
+    @cached_property
+    def _log_duration(self) -> NDArray[np.float32]:
+        return np.log(self.catalogue.duration_s)
+
+    def _columns(self, viewers: Viewers, candidates: NDArray[np.int32]) -> Iterator[Column]:
+        """Every feature in the order of CROSS_NAMES, broadcastable to [B, C]."""
+        history = viewers.histories.newest(LENGTH)
+        yield from self._similarities(self.als_items, self._als_inverse, viewers.als, history, candidates)
+        yield from self._similarities(
+            self.tower_items, self._tower_inverse, viewers.tower, history, candidates
+        )
+        for codes in (self.catalogue.category, self.catalogue.creator):
+            yield from _affinity(codes, history, candidates)
+        yield from _seen(history, candidates)
+        yield from self._candidate(viewers, history, candidates)
+        entries = history.mask
+        yield np.log1p(entries.sum(axis=1))[:, None]
+        yield (history.strength.sum(axis=1) / (entries.sum(axis=1) + PRIOR))[:, None]
+        yield _hours_since(entries, history.age_s)[:, None]
+
+    def _similarities(
+        self,
+        items: Vectors,
+        inverse: NDArray[np.float32],
+        user: Vectors,
+        history: Histories,
+        candidates: NDArray[np.int32],
+    ) -> Iterator[Column]:
+        """Score, and cosines to what the viewer liked: greatest, mean, recent mean, sum of fourth powers."""
+        vectors, liked = items[candidates], np.maximum(history.strength, 0)
+        rows = np.maximum(history.rows, 0)
+        yield np.matmul(vectors, user[:, :, None])[:, :, 0]
+        cosine = np.matmul(vectors, (items[rows] * inverse[rows][:, :, None]).transpose(0, 2, 1))
+        cosine *= inverse[candidates][:, :, None]
+        recent = liked * np.exp2(-history.age_s / RECENT_S)
+        yield np.where((liked > 0)[:, None, :], cosine, -1).max(axis=2, initial=-1)
+        weights = np.stack([_shares(liked), _shares(recent)], axis=2)
+        means = np.matmul(cosine, weights)
+        yield means[:, :, 0]
+        yield means[:, :, 1]
+        np.maximum(cosine, 0, out=cosine)
+        cosine *= cosine
+        cosine *= cosine
+        yield np.log1p(np.matmul(cosine, liked[:, :, None])[:, :, 0])
+
+    def _candidate(
+        self, viewers: Viewers, history: Histories, candidates: NDArray[np.int32]
+    ) -> Iterator[Column]:
+        yield self.log_popularity[0][candidates]
+        yield self.log_popularity[viewers.region[:, None], candidates]
+        uploaded = self.catalogue.uploaded_at[candidates]
+        age_s = (viewers.now[:, None] - uploaded) / SECOND
+        yield np.where(uploaded > 0, np.log1p(np.maximum(age_s, 0) / 3600), np.nan)
+        duration = self._log_duration[candidates]
+        yield duration
+        watched = self._log_duration[np.maximum(history.rows, 0)]
+        weight = np.where(np.isnan(watched), 0, np.maximum(history.strength, 0))
+        total = weight.sum(axis=1)
+        usual = np.full(len(total), np.nan)
+        np.divide((weight * np.nan_to_num(watched)).sum(axis=1), total, out=usual, where=total > 0)
+        yield duration - usual[:, None]
+        theirs, spoken = self.language[candidates], viewers.language[:, None]
+        yield np.where((theirs >= 0) & (spoken >= 0), theirs == spoken, np.nan)
+
+
+def _affinity(
+    codes: NDArray[np.int32], history: Histories, candidates: NDArray[np.int32]
+) -> Iterator[Column]:
+    """How a viewer took to what has the candidate's category or creator; NaN where that is unknown.
+
+    Its share of all the strength and its mean strength, both shrunk; how often, and the hours since.
+    """
+    entries = history.mask
+    owner = codes[candidates]
+    theirs = np.where(entries, codes[np.maximum(history.rows, 0)], -1)
+    same = (owner[:, :, None] == theirs[:, None, :]) & (owner >= 0)[:, :, None]
+    liked = np.maximum(history.strength, 0)
+    usual = history.strength.sum(axis=1) / np.maximum(entries.sum(axis=1), 1)
+    sums = np.matmul(same.astype(np.float32), np.stack([liked, history.strength, entries], axis=2))
+    unknown = owner < 0
+    yield np.where(unknown, np.nan, sums[:, :, 0] / (liked.sum(axis=1) + PRIOR)[:, None])
+    mean = (sums[:, :, 1] + PRIOR * usual[:, None]) / (sums[:, :, 2] + PRIOR)
+    yield np.where(unknown, np.nan, mean)
+    yield np.where(unknown, np.nan, np.log1p(sums[:, :, 2]))
+    yield _hours_since(same, history.age_s[:, None, :])
+
+
+def _seen(history: Histories, candidates: NDArray[np.int32]) -> Iterator[Column]:
+    """Whether the viewer already met the candidate, what came of it, and the hours since."""
+    same = candidates[:, :, None] == history.rows[:, None, :]
+    yield same.any(axis=2)
+    yield np.matmul(same.astype(np.float32), history.strength[:, :, None])[:, :, 0]
+    yield _hours_since(same, history.age_s[:, None, :])
+
+
+def _hours_since(which: NDArray[np.bool_], age_s: NDArray[np.float32]) -> NDArray[np.float32]:
+    """log(1 + hours) since the newest entry that ``which`` marks on the last axis; NaN for none.
+
+    Histories are newest first, so the first mark is the newest.
+    """
+    if not which.shape[-1]:
+        return np.full(which.shape[:-1], np.nan, np.float32)
+    first = which.argmax(axis=-1)[..., None]
+    ages = np.take_along_axis(np.broadcast_to(age_s, which.shape), first, axis=-1)
+    marked = np.take_along_axis(which, first, axis=-1)
+    return np.where(marked, np.log1p(ages / 3600), np.nan)[..., 0].astype(np.float32)
+
+
+def _shares(weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows of float32[B, L] that sum to one, or to less where there is hardly anything."""
+    return np.asarray(weights / (weights.sum(axis=1, keepdims=True) + 1e-6), np.float32)
+
+
+def _inverse_norm(vectors: Vectors) -> NDArray[np.float32]:
+    return np.asarray(1 / np.maximum(np.linalg.norm(vectors, axis=1), 1e-12), np.float32)
