@@ -57,7 +57,13 @@ class Settings(BaseSettings):
     def url(self, port: str) -> str:
         """The URL of an outside system by its port's name, with folders filled in."""
         template: str = getattr(self, f"{port}_url")
-        return template.format(home=self.home.absolute(), state=self.state.absolute())
+        try:
+            return template.format(home=self.home.absolute(), state=self.state.absolute())
+        except (KeyError, IndexError, ValueError, AttributeError) as error:
+            raise ConfigError(
+                f"UPNEXT_{port.upper()}_URL has a placeholder that is neither {{home}} nor {{state}}; "
+                "write {{ and }} for braces that are meant"
+            ) from error
 
     def activate(self, dataset: str) -> "Settings":
         """These settings with ``dataset`` in use, which later commands take as their default."""
