@@ -1,0 +1,111 @@
+"""Step ``features``: snapshots of user and video features in the lake, each of what was known before it."""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+import ibis
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from feature_repo.aggregates import MEMORY_DAYS, facts, user_features, video_features
+from feature_repo.offline import SNAPSHOT, snapshot_name, snapshots
+from feature_repo.specs import USER, VIDEO, ViewSpec
+from upnext.ports import Lake
+
+EVERY = timedelta(hours=24)
+MEMORY_LIMIT = "1500MB"
+TIMESTAMP = "event_timestamp"
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+OUTCOME_COLUMNS = (
+    *("user_id", "video_id", "request_id", "session_id", "timestamp", "engaged_at", "date"),
+    *("shown", "clicked", "liked", "shared", "not_interested"),
+    *("watched", "watch_ms", "duration_ms", "watch_fraction"),
+)
+
+
+def build_features(
+    lake: Lake,
+    since: datetime,
+    until: datetime,
+    times: Iterable[datetime] = (),
+    *,
+    every: timedelta = EVERY,
+    threads: int = 2,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, float]:
+    """Take the snapshots that are not there yet, and say how many rows each table got.
+
+    Parameters
+    ----------
+    since, until
+        Snapshots lie on multiples of ``every`` (midnights, UTC, by default) between them; one more at each.
+    times
+        Further snapshots, such as where the data set is split. Those outside the interval are left out.
+    progress
+        Called with the snapshots done and all that there are to do.
+
+    Returns
+    -------
+    ``snapshots``, ``user_rows``, ``video_rows`` that were written, and ``seconds``.
+    """
+    started = time.perf_counter()
+    wanted = snapshot_times(since, until, times, every)
+    there = set(snapshots(lake, USER.name)) & set(snapshots(lake, VIDEO.name))
+    due = [at for at in wanted if at not in there]
+    rows = {USER.entity: 0, VIDEO.entity: 0}
+    if due:
+        with _engine(lake, due[0], threads) as (seen, users, videos):
+            for done, at in enumerate(due):
+                progress(done, len(due))
+                rows[USER.entity] += _write(lake, USER, user_features(seen, users, at), at)
+                rows[VIDEO.entity] += _write(lake, VIDEO, video_features(seen, videos, at), at)
+            progress(len(due), len(due))
+    return {
+        "snapshots": float(len(due)),
+        "user_rows": float(rows[USER.entity]),
+        "video_rows": float(rows[VIDEO.entity]),
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def snapshot_times(
+    since: datetime, until: datetime, times: Iterable[datetime] = (), every: timedelta = EVERY
+) -> list[datetime]:
+    """Times of all snapshots between two, both included, ascending."""
+    since, until = since.astimezone(UTC), until.astimezone(UTC)
+    first, last = -((EPOCH - since) // every), (until - EPOCH) // every
+    grid = {EPOCH + every * place for place in range(first, last + 1)}
+    more = {time.astimezone(UTC) for time in times}
+    return sorted(time for time in grid | more | {since, until} if since <= time <= until)
+
+
+@contextmanager
+def _engine(lake: Lake, first: datetime, threads: int) -> Iterator[tuple[ibis.Table, ibis.Table, ibis.Table]]:
+    """Facts, users and videos in a DuckDB of their own; outcomes too old for any snapshot stay out."""
+    with tempfile.TemporaryDirectory(prefix="upnext-features-") as folder:
+        con = ibis.duckdb.connect(threads=threads, memory_limit=MEMORY_LIMIT, temp_directory=folder)
+        try:
+            reach = first - timedelta(days=MEMORY_DAYS)
+            outcomes = lake.scan("outcomes").scanner(
+                columns=list(OUTCOME_COLUMNS), filter=ds.field("engaged_at") >= reach
+            )
+            con.con.register("outcomes", outcomes.to_reader())
+            for name in ("users", "videos"):
+                con.con.register(name, lake.read(name))
+            seen = con.create_table("facts", facts(con.table("outcomes"), con.table("videos")))
+            yield seen, con.table("users"), con.table("videos")
+        finally:
+            con.disconnect()
+
+
+def _write(lake: Lake, view: ViewSpec, features: ibis.Table, at: datetime) -> int:
+    """Replace one snapshot; says how many rows it has."""
+    table = features.to_pyarrow()
+    stamp = pa.array([at], pa.timestamp("us", "UTC"))
+    table = table.append_column(TIMESTAMP, stamp.take(pa.array([0] * len(table), pa.int8())))
+    table = table.append_column(SNAPSHOT, pa.array([snapshot_name(at)] * len(table), pa.string()))
+    lake.overwrite(view.table, table, partition_by=[SNAPSHOT], where=f"{SNAPSHOT} = '{snapshot_name(at)}'")
+    return int(table.num_rows)
