@@ -1,0 +1,28 @@
+"""The simulated platform as a source: ``world:users=3000,videos=4000,days=21,seed=7``, each part optional."""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+import pyarrow as pa
+
+from upnext.world.config import parse_options
+from upnext.world.world import World
+
+
+class WorldSource:
+    """A world's catalogue, viewers and log. More days on the same options are the same events and then more."""
+
+    timed = True
+
+    def __init__(self, options: str) -> None:
+        self.world = World(parse_options(options))
+        self.dataset = self.world.config.dataset
+
+    def videos(self) -> Iterator[pa.Table]:
+        return self.world.videos()
+
+    def users(self) -> Iterator[pa.Table]:
+        return self.world.users()
+
+    def events(self, since: datetime | None = None) -> Iterator[pa.Table]:
+        return self.world.events(since)
