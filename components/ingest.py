@@ -1,0 +1,199 @@
+"""From a source to the lake: catalogue and users brought up to date, new events added, outcomes recomputed.
+
+A row that is there already is not written again, so a second run on the same source changes nothing, not
+even a table's version. Memory is bounded by FLUSH_ROWS, whatever the source's size.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+from numpy.typing import NDArray
+
+from components.outcomes import recompute
+from upnext.contracts import QUARANTINE, UtcTime
+from upnext.errors import EmptyData
+from upnext.ports import Lake
+from upnext.sources.base import Resumable, Source
+from upnext.sources.checks import Checked, Name, split
+
+FLUSH_ROWS = 300_000
+"""Rows gathered before they are written; larger means fewer files and more memory."""
+AHEAD = timedelta(days=1)
+"""How far a clock may run ahead of ours before an event counts as from the future."""
+_KEY: dict[Name, str] = {"events": "event_id", "videos": "video_id", "users": "user_id"}
+
+
+@dataclass
+class Counts:
+    """What an ingest did, in rows."""
+
+    events_read: int = 0
+    """Good rows, of which each is new, repeated or later."""
+    events_new: int = 0
+    events_repeated: int = 0
+    events_later: int = 0
+    """Not before the interval's end: left for the next one."""
+    videos_read: int = 0
+    videos_changed: int = 0
+    """Inserted or replaced."""
+    videos_by_id_only: int = 0
+    """Not in the catalogue, and added because an event names them."""
+    users_read: int = 0
+    users_changed: int = 0
+    users_by_id_only: int = 0
+    quarantined: int = 0
+    outcomes: int = 0
+    """Rows computed anew."""
+    days: int = 0
+    """Days whose outcomes were computed anew."""
+    reasons: dict[str, int] = field(default_factory=dict)
+    """Quarantined rows by ``table: reason``."""
+
+
+Progress = Callable[[int], None]
+
+
+def ingest(
+    source: Source,
+    lake: Lake,
+    until: datetime | None = None,
+    *,
+    name: str = "",
+    progress: Progress | None = None,
+) -> dict[str, object]:
+    """Bring what is new in a source, and happened before ``until``, into the lake; says what was done.
+
+    name: how the quarantine calls the source. progress: called with the number of event rows read so far.
+    Writes the Delta tables videos, users, events, quarantine and outcomes. EmptyData when afterwards the
+    lake holds no event. Returns the fields of :class:`Counts`.
+    """
+    intake = _Intake(lake, name or source.dataset)
+    counts = intake.counts
+    for videos in intake.good(source.videos(), "videos"):
+        counts.videos_read += len(videos)
+        counts.videos_changed += _upsert(lake, "videos", videos)
+    for users in intake.good(source.users(), "users"):
+        counts.users_read += len(users)
+        counts.users_changed += _upsert(lake, "users", users)
+    for events in intake.good(source.events(), "events"):
+        intake.add(events, until)
+        if progress:
+            progress(counts.events_read)
+    if lake.version("events") < 0:
+        raise EmptyData(intake.why_empty(until))
+    counts.outcomes, counts.days = recompute(lake, intake.days)
+    if isinstance(source, Resumable):
+        source.commit(until)
+    return asdict(counts)
+
+
+class _Intake:
+    """The lake's side of one run, with what it has to remember on the way."""
+
+    def __init__(self, lake: Lake, name: str) -> None:
+        self.lake = lake
+        self.name = name
+        self.counts = Counts()
+        self.days: set[str] = set()
+        """Days with new events."""
+
+    def good(self, tables: Iterable[pa.Table | pa.RecordBatch], name: Name) -> Iterator[pa.Table]:
+        """Rows that keep the contract, some FLUSH_ROWS at a time; the others go to the quarantine."""
+        latest = datetime.now(UTC) + AHEAD
+        parts: list[Checked] = []
+        for table in tables:
+            parts.append(split(table, name, self.name, latest))
+            if sum(len(part.good) + len(part.refused) for part in parts) >= FLUSH_ROWS:
+                yield self._flush(parts)
+                parts = []
+        if parts:
+            yield self._flush(parts)
+
+    def _flush(self, parts: list[Checked]) -> pa.Table:
+        refused = pa.concat_tables([part.refused for part in parts])
+        if len(refused):
+            self._quarantine(refused)
+        return pa.concat_tables([part.good for part in parts])
+
+    def _quarantine(self, refused: pa.Table) -> None:
+        self.counts.quarantined += len(refused)
+        labels = pc.binary_join_element_wise(refused["table"], refused["reason"], ": ")
+        for pair in pc.value_counts(labels).to_pylist():
+            reasons = self.counts.reasons
+            reasons[pair["values"]] = reasons.get(pair["values"], 0) + pair["counts"]
+        new = _not_in(self.lake, "quarantine", refused)
+        if len(new):
+            self.lake.append("quarantine", new.cast(QUARANTINE))
+
+    def add(self, events: pa.Table, until: datetime | None) -> None:
+        """Append the events before ``until`` whose id their day does not hold yet."""
+        self.counts.events_read += len(events)
+        if until is not None:
+            inside = events.filter(pc.less(events["timestamp"], pa.scalar(until, UtcTime)))
+            self.counts.events_later += len(events) - len(inside)
+            events = inside
+        events = events.append_column("date", pc.strftime(events["timestamp"], "%Y-%m-%d"))
+        new = events.filter(pa.array(self._is_new(events)))
+        self.counts.events_new += len(new)
+        self.counts.events_repeated += len(events) - len(new)
+        if not len(new):
+            return
+        self.counts.videos_by_id_only += self._describe("videos", new["video_id"].drop_null().unique())
+        self.counts.users_by_id_only += self._describe("users", new["user_id"].unique())
+        self.lake.append("events", new, ["date"])
+        self.days.update(new["date"].unique().to_pylist())
+
+    def _is_new(self, events: pa.Table) -> NDArray[np.bool_]:
+        """Whether each is the first of its id, here and among the lake's events of the same days."""
+        ids = events["event_id"].combine_chunks().dictionary_encode()
+        codes = ids.indices.to_numpy()  # numbered as they first appear, so a first one tops all before it
+        new = codes > np.concatenate([[-1], np.maximum.accumulate(codes)])[: len(codes)]
+        if self.lake.version("events") >= 0 and len(events):
+            of_days = ds.field("date").isin(events["date"].unique())
+            held = self.lake.scan("events").to_table(columns=["event_id"], filter=of_days)["event_id"]
+            known = pc.is_in(ids.dictionary, value_set=held.combine_chunks())
+            new &= ~np.asarray(known)[codes]
+        return cast(NDArray[np.bool_], new)
+
+    def _describe(self, name: Name, ids: pa.Array) -> int:
+        """Add the videos or users that events name and nobody described, by their id alone."""
+        if self.lake.version(name) >= 0:
+            known = self.lake.read(name, [_KEY[name]])[_KEY[name]].combine_chunks()
+            ids = ids.filter(pc.invert(pc.is_in(ids, value_set=known)))
+        return _upsert(self.lake, name, split(pa.table({_KEY[name]: ids}), name, self.name).good)
+
+    def why_empty(self, until: datetime | None) -> str:
+        refused = ", ".join(f"{count} × {reason}" for reason, count in self.counts.reasons.items())
+        return (
+            f"{self.name} has no event to work on: of {self.counts.events_read} good ones "
+            f"{self.counts.events_later} are not before {until}; refused: {refused or 'none'}"
+        )
+
+
+def _upsert(lake: Lake, name: Name, rows: pa.Table) -> int:
+    """Insert new rows of videos or users and replace those that differ; says how many."""
+    changed = _not_in(lake, name, rows)
+    if not len(changed):
+        return 0
+    wanted = pc.is_in(rows[_KEY[name]], value_set=changed[_KEY[name]].combine_chunks())
+    inserted, updated = lake.merge(name, rows.filter(wanted), [_KEY[name]], update=True)
+    return inserted + updated
+
+
+def _not_in(lake: Lake, name: str, rows: pa.Table) -> pa.Table:
+    """Distinct rows that a table of the lake does not have as they are."""
+    import duckdb
+
+    with duckdb.connect() as engine:
+        engine.register("new", rows)
+        engine.register("old", rows.slice(0, 0) if lake.version(name) < 0 else lake.scan(name))
+        columns = ", ".join(f'"{column}"' for column in rows.column_names)
+        query = f"SELECT {columns} FROM new EXCEPT SELECT {columns} FROM old"  # noqa: S608
+        result: pa.Table = engine.sql(query).to_arrow_table()
+    return result
