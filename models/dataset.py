@@ -263,7 +263,7 @@ class Dataset:
                 for part in meta["parts"]
             }
             split = Split(**meta["split"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
             raise CorruptData(f"the data set in {folder} can't be read: {error}") from error
         return cls(
             Catalogue.load(folder / "catalogue.parquet"), users, Interactions(**interactions), split, parts

@@ -126,9 +126,12 @@ def viewer_history(recent: pa.Table, catalogue: Catalogue, now: datetime, length
 
 
 def watch_fraction(watch_ms: ArrayLike, duration_ms: ArrayLike) -> NDArray[np.float64]:
-    """Part of a watched video that was played, in [0, 1]; 1 where time or length is unknown (nan)."""
+    """Part of a watched video that was played, in [0, 1].
+
+    Where time or length is unknown (nan) it is 1, except that no time at all is 0 of any length.
+    """
     played = np.asarray(watch_ms, np.float64)
     length = np.asarray(duration_ms, np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         part = np.clip(played / length, 0, 1)
-    return np.where(np.isnan(part), 1.0, part)
+    return np.where(played == 0, 0.0, np.where(np.isnan(part), 1.0, part))

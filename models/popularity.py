@@ -108,5 +108,5 @@ class Popularity:
             with np.load(path) as file:
                 regions = tuple(str(name) for name in file["regions"])
                 return cls(file["counts"], regions, int(file["as_of"]), float(file["half_life_h"]))
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, EOFError, ValueError, KeyError) as error:
             raise CorruptData(f"{path} can't be read: {error}") from error

@@ -40,8 +40,10 @@ def test_strength_by_hand() -> None:
 
 
 def test_watch_fraction_by_hand() -> None:
-    fractions = watch_fraction([5_000, 30_000, np.nan, 7_000, 0], [10_000, 10_000, 10_000, np.nan, 10_000])
-    assert fractions.tolist() == [0.5, 1.0, 1.0, 1.0, 0.0]
+    fractions = watch_fraction(
+        [5_000, 30_000, np.nan, 7_000, 0, 0], [10_000, 10_000, 10_000, np.nan, 10_000, np.nan]
+    )
+    assert fractions.tolist() == [0.5, 1.0, 1.0, 1.0, 0.0, 0.0]
 
 
 def interactions(rows: list[tuple[int, int, int, float]], n_users: int = 3) -> Interactions:

@@ -1,0 +1,167 @@
+"""Implicit-feedback ALS: factors of videos, and viewers folded in from whatever they did last.
+
+Hu, Koren and Volinsky, "Collaborative filtering for implicit feedback datasets" (ICDM 2008). A viewer's
+vector is never stored: it is the closed-form solution given their history, so it is as fresh as the history
+is, and a viewer born a minute ago has one.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.dataset import Interactions
+from models.history import SECOND, Histories
+from upnext.errors import CorruptData, EmptyData, MissingData
+
+DAY_S = 86_400.0
+CHUNK = 512
+"""Viewers solved at once; bounds the memory of the systems to CHUNK·d²·4 bytes."""
+
+
+@dataclass(frozen=True)
+class AlsConfig:
+    """How ALS is fitted. The defaults were chosen on validation days; figures are in docs/LOG.md."""
+
+    factors: int = 128
+    """Width d of the vectors."""
+    alpha: float = 10.0
+    """Confidence that strength 1 adds to the 1 of an observed pair."""
+    regularization: float = 0.2
+    """Weight of the squared norms as a share of √(mean confidence of a user · mean confidence of a video),
+    which is about where all factors would shrink to zero; so one value suits logs of any density."""
+    popularity_power: float = 0.5
+    """Confidence is scaled by (engagements of the video / mean)^-power, so that the most popular videos do
+    not shape every vector; 0 switches it off."""
+    half_life_days: float | None = None
+    """Days after which an engagement's confidence halves; None: it never does."""
+    iterations: int = 15
+    """Rounds over users and videos."""
+    threads: int = 2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("factors", "alpha", "regularization", "iterations", "threads"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, not above 0")
+        if self.half_life_days is not None and self.half_life_days <= 0:
+            raise ValueError(f"half_life_days is {self.half_life_days}, not above 0")
+
+
+@dataclass(frozen=True)
+class AlsModel:
+    """Fitted factors of the videos.
+
+    factors: float32[n, d], zero for videos that nobody engaged with.
+    weight: float32[n], confidence that strength 1 adds, by video.
+    ridge: what is added to the diagonal of every system, in units of confidence.
+    """
+
+    factors: NDArray[np.float32]
+    weight: NDArray[np.float32]
+    ridge: float
+    config: AlsConfig
+
+    @classmethod
+    def fit(cls, interactions: Interactions, n_videos: int, config: AlsConfig | None = None) -> "AlsModel":
+        """Learn from the newest row of each (user, video) whose strength is above 0.
+
+        EmptyData where there is none. The same input and seed give the same factors.
+        """
+        from implicit.cpu.als import AlternatingLeastSquares
+        from scipy.sparse import csr_matrix
+        from threadpoolctl import threadpool_limits
+
+        config = config or AlsConfig()
+        liked = interactions.where(interactions.newest & (interactions.strength > 0))
+        if not len(liked):
+            raise EmptyData("no interaction has a strength above 0: ALS has nothing to learn from")
+        engagements = np.bincount(liked.video, minlength=n_videos)
+        weight = _weights(engagements, config)
+        age_s = (liked.ts.max() - liked.ts) / SECOND
+        value = confidence(liked.strength, age_s, weight[liked.video], config)
+        sides = len(np.unique(liked.user)) * np.count_nonzero(engagements)
+        ridge = config.regularization * float(value.sum(dtype=np.float64) / np.sqrt(sides))
+        matrix = csr_matrix((value, (liked.user, liked.video)), shape=(interactions.n_users, n_videos))
+        with threadpool_limits(1, "blas"):
+            model = AlternatingLeastSquares(
+                factors=config.factors,
+                regularization=ridge,
+                iterations=config.iterations,
+                num_threads=config.threads,
+                random_state=config.seed,
+            )
+            model.fit(matrix, show_progress=False)
+        factors = np.array(model.item_factors, dtype=np.float32)
+        factors[engagements == 0] = 0
+        if not np.isfinite(factors).all():
+            raise CorruptData(f"ALS diverged with {config}: raise regularization or lower alpha")
+        return cls(factors, weight, ridge, config)
+
+    @cached_property
+    def gramian(self) -> NDArray[np.float32]:
+        """float32[d, d], YᵀY plus the regularisation."""
+        products = self.factors.T @ self.factors
+        return np.asarray(products + self.ridge * np.eye(len(products)), dtype=np.float32)
+
+    def fold_in(self, histories: Histories) -> NDArray[np.float32]:
+        """Vectors of viewers: float32[B, d]; zeros where nothing in a history has a strength above 0.
+
+        Solves (YᵀCY + λI) x = YᵀC p for each viewer, with the confidences that fitting uses.
+        """
+        vectors = np.zeros((len(histories), self.factors.shape[1]), np.float32)
+        for at in range(0, len(histories), CHUNK):
+            part = slice(at, at + CHUNK)
+            vectors[part] = self._solve(histories[part])
+        return vectors
+
+    def _solve(self, histories: Histories) -> NDArray[np.float32]:
+        liked = histories.mask & (histories.strength > 0)
+        rows = np.where(liked, histories.rows, 0)
+        value = confidence(histories.strength, histories.age_s, self.weight[rows], self.config)
+        value = np.where(liked, value, 0)[..., None]
+        engaged = self.factors[rows]  # (B, L, d)
+        extra = np.where(liked[..., None], value - 1, 0)
+        systems = self.gramian + (engaged * extra).transpose(0, 2, 1) @ engaged
+        targets = (engaged * value).sum(axis=1)
+        return np.asarray(np.linalg.solve(systems, targets[..., None])[..., 0], dtype=np.float32)
+
+    def save(self, folder: Path) -> None:
+        """Write a folder."""
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(folder / "factors.npy", self.factors)
+        np.save(folder / "weight.npy", self.weight)
+        (folder / "als.json").write_text(json.dumps({"ridge": self.ridge, **asdict(self.config)}, indent=2))
+
+    @classmethod
+    def load(cls, folder: Path) -> "AlsModel":
+        """Read what :meth:`save` wrote; the factors are memory-mapped."""
+        if not (folder / "als.json").is_file():
+            raise MissingData(f"no ALS model in {folder}: run `upnext step als` first")
+        try:
+            meta = json.loads((folder / "als.json").read_text())
+            ridge = float(meta.pop("ridge"))
+            factors = np.load(folder / "factors.npy", mmap_mode="r")
+            return cls(factors, np.load(folder / "weight.npy"), ridge, AlsConfig(**meta))
+        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+            raise CorruptData(f"the ALS model in {folder} can't be read: {error}") from error
+
+
+def confidence(
+    strength: NDArray[np.floating],
+    age_s: NDArray[np.floating],
+    weight: NDArray[np.floating],
+    config: AlsConfig,
+) -> NDArray[np.float32]:
+    """1 + weight·strength, decayed by age where the configuration says so. All arguments broadcast."""
+    decay = 1.0 if config.half_life_days is None else 0.5 ** (age_s / (config.half_life_days * DAY_S))
+    return np.asarray(1 + weight * strength * decay, dtype=np.float32)
+
+
+def _weights(engagements: NDArray[np.int64], config: AlsConfig) -> NDArray[np.float32]:
+    """float32[n], alpha scaled down for videos that many engaged with and up for those that few did."""
+    share = np.maximum(engagements, 1) / engagements[engagements > 0].mean()
+    return np.asarray(config.alpha * share**-config.popularity_power, dtype=np.float32)

@@ -1,0 +1,97 @@
+"""Each video's nearest videos by who watched both: what "because you watched" is drawn from."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.dataset import Interactions
+from upnext.errors import CorruptData, MissingData
+
+CELLS = 1 << 24
+"""Similarities held at once; bounds the memory to about 200 MiB."""
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The k most similar videos of each.
+
+    rows: int32[n, k], best first, -1 pads; never the video itself.
+    scores: float32[n, k], similarity in (0, 1]; 0 pads.
+    """
+
+    rows: NDArray[np.int32]
+    scores: NDArray[np.float32]
+
+    @classmethod
+    def fit(
+        cls,
+        interactions: Interactions,
+        n_videos: int,
+        *,
+        k: int = 100,
+        shrink: float = 20.0,
+        per_user: int = 200,
+    ) -> "Neighbours":
+        """Cosine of the columns of √strength, over the newest row of each (user, video) above 0.
+
+        Parameters
+        ----------
+        shrink
+            Added to the product of the norms, so that a few common viewers do not make a perfect match.
+        per_user
+            Newest engagements of a user that are looked at; bounds the work to users · per_user² pairs.
+        """
+        from scipy.sparse import csr_matrix
+
+        liked = interactions.where(interactions.newest & (interactions.strength > 0))
+        liked = liked.where(liked.start[liked.user + 1] - np.arange(len(liked)) <= per_user)
+        weights = np.sqrt(liked.strength, dtype=np.float32)
+        matrix = csr_matrix((weights, (liked.user, liked.video)), shape=(interactions.n_users, n_videos))
+        norms = np.sqrt(np.bincount(liked.video, liked.strength, n_videos))
+        by_video = matrix.T.tocsr()
+        rows = np.full((n_videos, k), -1, np.int32)
+        scores = np.zeros((n_videos, k), np.float32)
+        step = max(1, CELLS // max(n_videos, 1))
+        for first in range(0, n_videos, step):
+            common = (by_video[first : first + step] @ matrix).tocoo()
+            video, other = common.row.astype(np.int64) + first, common.col
+            value = common.data / (norms[video] * norms[other] + shrink)
+            apart = video != other
+            _best(video[apart], other[apart], value[apart], rows, scores)
+        return cls(rows, scores)
+
+    def save(self, folder: Path) -> None:
+        """Write a folder."""
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(folder / "rows.npy", self.rows)
+        np.save(folder / "scores.npy", self.scores)
+
+    @classmethod
+    def load(cls, folder: Path) -> "Neighbours":
+        """Read what :meth:`save` wrote, memory-mapped."""
+        if not (folder / "rows.npy").is_file():
+            raise MissingData(f"no neighbours in {folder}: run `upnext step als` first")
+        try:
+            rows, scores = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("rows", "scores"))
+        except (OSError, EOFError, ValueError) as error:
+            raise CorruptData(f"the neighbours in {folder} can't be read: {error}") from error
+        return cls(rows, scores)
+
+
+def _best(
+    video: NDArray[np.int64],
+    other: NDArray[np.int32],
+    value: NDArray[np.float64],
+    rows: NDArray[np.int32],
+    scores: NDArray[np.float32],
+) -> None:
+    """Write the k largest values of each video into ``rows`` and ``scores``, ties by row."""
+    order = np.lexsort((other, -value, video))
+    video, other, value = video[order], other[order], value[order]
+    starts = np.flatnonzero(np.diff(video, prepend=-1))
+    place = np.arange(len(video)) - np.repeat(starts, np.diff(starts, append=len(video)))
+    kept = place < rows.shape[1]
+    rows[video[kept], place[kept]] = other[kept]
+    scores[video[kept], place[kept]] = value[kept]
