@@ -1,0 +1,126 @@
+"""What every catalogue must do."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from upnext.contracts import VIDEOS
+from upnext.errors import CorruptData, MissingData, StoreReadOnly
+from upnext.ports import Catalogue
+
+PORT = "catalogue"
+
+
+def videos(*ids: str, **fields: Any) -> pa.Table:
+    return pa.Table.from_pylist([{"video_id": id_, **fields} for id_ in ids], schema=VIDEOS)
+
+
+def names(table: pa.Table) -> list[str]:
+    return table["video_id"].to_pylist()
+
+
+@pytest.fixture
+def catalogue(site: Any) -> Catalogue:
+    return site.open()
+
+
+def test_videos_come_back_whole(catalogue: Catalogue) -> None:
+    rows = [
+        {
+            "video_id": "видео-🎬",
+            "title": "猫の\n'quoted' \"title\"",
+            "tags": ["кошки", "a,b"],
+            "category": "pets",
+            "creator_id": "c1",
+            "duration_ms": 12_345_678_901,
+            "uploaded_at": datetime(2022, 5, 8, 23, 59, 59, 999_999, UTC),
+            "language": "ja",
+            "region": "JP",
+            "thumbnail_url": "https://example.org/1.jpg",
+            "age_restricted": True,
+            "status": "blocked",
+        },
+        {"video_id": "bare", "tags": []},
+    ]
+    table = pa.Table.from_pylist(rows, schema=VIDEOS)
+    catalogue.put(table)
+    assert catalogue.get(["видео-🎬", "bare"]) == table
+
+
+def test_get_keeps_the_order_and_leaves_out_the_unknown(catalogue: Catalogue) -> None:
+    catalogue.put(videos("a", "b", "c"))
+    assert names(catalogue.get(["c", "nobody", "a", "c"])) == ["c", "a", "c"]
+
+
+def test_put_replaces_the_whole_row_and_the_last_of_a_call_wins(catalogue: Catalogue) -> None:
+    catalogue.put(videos("a", "b", title="old", tags=["t"]))
+    catalogue.put(pa.concat_tables([videos("a", title="first"), videos("a", title="last")]))
+    row = catalogue.get(["a"]).to_pylist()[0]
+    assert (row["title"], row["tags"]) == ("last", None)
+    assert catalogue.count() == 2
+
+
+def test_more_ids_than_a_statement_takes(catalogue: Catalogue) -> None:
+    ids = [f"v{number:05}" for number in range(40_000)]
+    catalogue.put(videos(*ids))
+    asked = ids[::-1]
+    assert names(catalogue.get(asked)) == asked
+    assert catalogue.count() == 40_000
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5, 100])
+def test_scan_gives_every_video_once_ordered_by_the_bytes_of_its_id(catalogue: Catalogue, batch: int) -> None:
+    ids = ["b", "Z", "a", "é", "aa"]
+    catalogue.put(videos(*ids))
+    tables = list(catalogue.scan(batch))
+    assert all(0 < table.num_rows <= batch for table in tables)
+    assert [name for table in tables for name in names(table)] == ["Z", "a", "aa", "b", "é"]
+
+
+def test_an_empty_catalogue(catalogue: Catalogue) -> None:
+    catalogue.put(VIDEOS.empty_table())
+    assert catalogue.count() == 0
+    assert list(catalogue.scan()) == []
+    assert catalogue.get([]) == catalogue.get(["nobody"]) == VIDEOS.empty_table()
+
+
+def test_a_wrong_table_is_refused_whole(catalogue: Catalogue) -> None:
+    with pytest.raises(MissingData, match="videos have no column 'status'"):
+        catalogue.put(videos("a").drop_columns(["status"]))
+    with pytest.raises(CorruptData, match="do not fit their contract"):
+        catalogue.put(videos("a").set_column(5, "duration_ms", pa.array(["x"])))
+    with pytest.raises(CorruptData, match="video_id"):
+        catalogue.put(videos("a", None))  # type: ignore[arg-type]
+    assert catalogue.count() == 0
+
+
+def test_many_threads(catalogue: Catalogue) -> None:
+    def work(thread: int) -> list[str]:
+        catalogue.put(videos(f"own-{thread}", "shared", title=str(thread)))
+        return names(catalogue.get(["shared", f"own-{thread}"]))
+
+    with ThreadPoolExecutor(8) as threads:
+        assert all(found[0] == "shared" and len(found) == 2 for found in threads.map(work, range(24)))
+    assert catalogue.count() == 25
+
+
+def test_all_is_there_after_closing(site: Any, catalogue: Catalogue) -> None:
+    catalogue.put(videos("a"))
+    site.close()
+    assert names(site.open().get(["a"])) == ["a"]
+
+
+def test_a_read_only_folder_is_told_with_path_and_remedy(site: Any, seal: Callable[[], None]) -> None:
+    site.open().put(videos("a"))
+    site.close()
+    seal()
+    with pytest.raises(StoreReadOnly, match=f"{site.settings.home}.*UPNEXT_HOME"):
+        site.open().put(videos("b"))
+
+
+def test_ping_says_something(catalogue: Catalogue) -> None:
+    assert catalogue.ping()
