@@ -1,11 +1,10 @@
 """Parts of a request that may fail or be late: each has a deadline, and the answer goes on without it."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from threading import Lock
 from time import perf_counter

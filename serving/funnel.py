@@ -119,17 +119,15 @@ def build(bundle: Bundle, ranker: Ranker, live: LiveCounts, config: FunnelConfig
         "new": retrievers.NewReleases(catalogue),
         "search": retrievers.SearchIntent(TextIndex.of(catalogue)),
     }
-    vectors = bundle.als.factors
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit = (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)
-    return Funnel(bundle, sources, ranker, trending, Similarity(unit), config or FunnelConfig())
+    similarity = Similarity.of(bundle.als.factors)
+    return Funnel(bundle, sources, ranker, trending, similarity, config or FunnelConfig())
 
 
 def blended(pool: Pool, ranked: Ranked | None, viewer: Viewer) -> NDArray[np.float32]:
     """The score that post-ranking starts from, float32[n].
 
-    The ranker's utility; where there is none, retrieval's fused ranks; beside a video, the mean of the two, each
-    scaled to [0, 1], since the ranker does not know what is being watched.
+    The ranker's utility; where there is none, retrieval's fused ranks; beside a video, the mean of the two,
+    each scaled to [0, 1], since the ranker does not know what is being watched.
     """
     if ranked is None:
         return pool.fused

@@ -9,7 +9,10 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Groups:
-    """rows int32[m] sorted by group, then best first; bounds int64[g + 1]: group c is rows[bounds[c]:bounds[c + 1]]."""
+    """The rows of group c are rows[bounds[c]:bounds[c + 1]], best first.
+
+    rows: int32[m]; bounds: int64[g + 1].
+    """
 
     rows: NDArray[np.int32]
     bounds: NDArray[np.int64]
@@ -27,7 +30,7 @@ class Groups:
     def take(
         self, codes: NDArray[np.integer], quota: NDArray[np.integer]
     ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """The best ``quota`` int[c] of each group of ``codes`` int[c]: rows, and for each its place in codes."""
+        """The best ``quota`` int[c] of each group in ``codes`` int[c]: rows, and each one's place in codes."""
         starts = self.bounds[codes]
         sizes = np.minimum(self.bounds[np.asarray(codes) + 1] - starts, quota)
         which = np.repeat(np.arange(len(sizes)), sizes)

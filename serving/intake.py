@@ -64,9 +64,14 @@ def check(raw: Any, index: int, now: datetime, retention: timedelta) -> Event | 
         return Refused(index, _id(raw), [field_error(each, index) for each in found])
     ahead = event.timestamp - now
     if ahead > AHEAD:
-        reason = f"lies {_span(ahead)} ahead of the server's clock, {now:%FT%TZ}: send the time it happened, in UTC"
+        reason = (
+            f"lies {_span(ahead)} ahead of the server's clock, {now:%FT%TZ}: send when it happened, in UTC"
+        )
     elif -ahead > retention:
-        reason = f"is older than {retention.days} days, which is as long as events are kept: bring old logs with `upnext cycle --data files:DIR`"
+        reason = (
+            f"is older than {retention.days} days, as long as events are kept: "
+            "bring old logs with `upnext cycle --data files:DIR`"
+        )
     else:
         return event
     value = event.timestamp.isoformat()

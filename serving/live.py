@@ -16,7 +16,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from upnext.contracts import UtcTime
-from upnext.errors import StoreError
 from upnext.ports import EventLog, WatchHistory
 
 GROUP = "live"
@@ -25,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 class Live:
-    """Applies the log's events. One thread runs :meth:`run`; requests may help it along with :meth:`catch_up`."""
+    """Applies the log's events, in a thread of its own; requests help it along with :meth:`catch_up`."""
 
     def __init__(
         self,
@@ -34,7 +33,7 @@ class Live:
         on_events: Callable[[pa.Table], None],
         offset_us: Callable[[], int],
     ) -> None:
-        """``on_events`` gets each batch; ``offset_us`` is added to timestamps: wall clock to the release's time."""
+        """``on_events`` hears each batch; ``offset_us`` turns the wall clock's times into the release's."""
         self._log, self._history = event_log, history
         self._on_events, self._offset_us = on_events, offset_us
         self._lock, self._stop = Lock(), Flag()
@@ -51,6 +50,10 @@ class Live:
         self._thread = Thread(target=self._run, name="live", daemon=True)
         self._thread.start()
 
+    @property
+    def running(self) -> bool:
+        return self._thread is not None
+
     def stop(self) -> None:
         self._stop.set()
         if self._thread is not None:
@@ -59,7 +62,7 @@ class Live:
     def catch_up(self, timeout_s: float) -> bool:
         """Apply all that the log holds by now; False when that takes longer than ``timeout_s``.
 
-        After True, whatever was appended before the call is in the watch history: a client reads its own writes.
+        After True, what was appended before the call is in the watch history: clients read their own writes.
         """
         deadline = monotonic() + timeout_s
         while (left := deadline - monotonic()) > 0:
@@ -98,8 +101,8 @@ class Live:
                 with self._lock:
                     more = self._step() == BATCH
                 self.failing, pause_s = "", 0.05
-            except StoreError as error:
-                self.failing, more = str(error), False
+            except Exception as error:  # whatever it is, the next attempt may go better than no consumer
+                self.failing, more = str(error) or repr(error), False
                 pause_s = min(2 * pause_s, 5.0)
                 log.warning("live events wait: %s", error)
             if not more:
@@ -115,7 +118,7 @@ def save_state(path: Path, position: str, counts: dict[str, object]) -> None:
 
 
 def load_state(path: Path) -> dict[str, object]:
-    """What :func:`save_state` wrote; nothing when there is none or it can't be read: the log is read again."""
+    """What :func:`save_state` wrote; nothing where that can't be read, and the log is read again."""
     try:
         state = json.loads(path.read_text())
     except (OSError, ValueError):

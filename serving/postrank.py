@@ -21,7 +21,7 @@ class Slate:
     """m candidates on their way to the viewer.
 
     rows int32[m] catalogue rows; score float32[m]; place int32[m], where each lies in the pool;
-    explored bool[m]; propensity float32[m], probability of the draw that gave it its place (1 without a draw).
+    explored bool[m]; propensity float32[m], chance of the draw that gave it its place (1 without a draw).
     """
 
     rows: NDArray[np.int32]
@@ -96,7 +96,7 @@ def permitted(rows: NDArray[np.int32], situation: Situation) -> NDArray[np.bool_
 
 
 def demote_seen(slate: Slate, situation: Situation) -> Slate:
-    """Lower what the viewer watched, the more the less time has passed: strength · spread · 2^(-age/half-life)."""
+    """Lower what the viewer has watched by strength · spread · 2^(-age/half-life)."""
     rules = situation.rules
     recency = np.exp2(-situation.seen_age_s / rules.seen_half_life_s)
     return _lower(slate, rules.seen_strength * _matched(slate.rows, situation.seen, recency))
@@ -124,7 +124,7 @@ def by_score(slate: Slate, situation: Situation) -> Slate:
 
 
 def explore(slate: Slate, situation: Situation) -> Slate:
-    """Give each ``explore_every``-th place to a new video drawn by softmax of score, noting the propensity."""
+    """Give each ``explore_every``-th place to a new video drawn by softmax of score; note the propensity."""
     rules = situation.rules
     if not rules.explore_every:
         return slate
@@ -146,7 +146,7 @@ def explore(slate: Slate, situation: Situation) -> Slate:
 
 
 def spread_creators(slate: Slate, situation: Situation) -> Slate:
-    """The first ``count``, with never more than ``creator_run`` of one creator in a row while another is left.
+    """The first ``count``, never more than ``creator_run`` of one creator in a row while another is left.
 
     Greedy: each place takes the best candidate left that does not lengthen a full run.
     """
@@ -184,7 +184,7 @@ HOME: Sequence[Rule] = (
     spread_creators,
 )
 SHELF: Sequence[Rule] = (eligible, demote_seen, by_score, spread_creators)
-"""For a popularity or random baseline and for shelves that are not personal: the same filters, nothing more."""
+"""For shelves that are not a feed, and for the baselines: the same filters, nothing more."""
 
 
 def apply(rules: Sequence[Rule], slate: Slate, situation: Situation) -> Slate:

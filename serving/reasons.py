@@ -1,6 +1,6 @@
 """Why each video is in the slate: a code, a text, and evidence that is in the viewer's own data."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,44 +13,37 @@ from serving.viewer import Viewer
 from upnext.contracts import Reason
 
 TEXTS: Mapping[str, str] = {
-    "explore": "New here: tell us what you think",
-    "related": "More like {what}",
     "because_you_watched": "Because you watched {what}",
-    "because_you_liked_topic": "More {what}, which you watch",
-    "your_topic": "From your topics: {what}",
     "creator_you_watch": "From {what}, whom you watch",
-    "search": "Matches your search for “{what}”",
-    "trending_region": "Popular in {what}",
-    "trending": "Popular now",
-    "new": "New upload",
+    "explore": "New here: be among the first to watch",
     "for_you": "Picked for you",
+    "new": "New upload",
     "popular": "Popular now",
+    "popular_in_region": "Popular in {what}",
+    "related": "More like {what}",
+    "search": "Matches your search for “{what}”",
+    "topic_you_chose": "From your topics: {what}",
+    "topic_you_watch": "More {what}, which you watch",
 }
 """Texts by code; ``{what}`` is the evidence in words. A translation replaces this table."""
 
-SPOKEN: Mapping[str, float] = {
-    "search": 0.1,
-    "because_you_watched": 1.0,
-    "creators": 1.0,
-    "als": 1.0,
-    "two_tower": 1.0,
-    "topics": 1.5,
-    "trending": 3.0,
-    "new": 3.0,
-}
-"""What a retriever's rank is multiplied by when reasons compete: a personal reason beats a general one."""
-SPECIFIC = frozenset({"als", "two_tower", "because_you_watched"})
-"""Retrievers whose reason is the video of the past that speaks most for a candidate."""
+WEIGHT: Mapping[str, float] = {"search": 0.1, "topics": 1.5, "trending": 4.0, "new": 4.0, "popular": 8.0}
+"""What a retriever's rank is multiplied by when reasons compete, 1 for the others: personal beats general."""
 
 
 @dataclass(frozen=True)
 class Similarity:
-    """Item vectors float32[n, d] of unit length: how much a video of the past speaks for a candidate."""
+    """How much one video speaks for another. vectors: float32[n, d] of unit length."""
 
     vectors: NDArray[np.float32]
 
+    @classmethod
+    def of(cls, factors: NDArray[np.float32]) -> "Similarity":
+        lengths = np.linalg.norm(factors, axis=1, keepdims=True)
+        return cls((factors / np.where(lengths > 0, lengths, 1)).astype(np.float32))
+
     def strongest(self, rows: NDArray[np.int32], viewer: Viewer) -> NDArray[np.int32]:
-        """Per candidate row, int32[k]: the liked video of the past with the largest strength · cosine, -1 if none."""
+        """int32[k]: per row the liked video of the past with the largest strength · cosine, -1 for none."""
         liked = viewer.strength > 0
         past = viewer.seen[liked]
         if not len(past):
@@ -61,67 +54,84 @@ class Similarity:
         return np.where(votes[np.arange(len(rows)), best] > 0, past[best], -1).astype(np.int32)
 
 
+@dataclass(frozen=True)
+class Claim:
+    """What a reason may rest on. Rows of the catalogue; -1 for none."""
+
+    row: int
+    """The video that is explained."""
+    evidence: int
+    """What its retriever found it by."""
+    liked: int
+    """The video of the past that speaks most for it."""
+
+
 def explain(
     slate: Slate, pool: Pool, viewer: Viewer, catalogue: Catalogue, similarity: Similarity
 ) -> list[Reason]:
-    """One reason per item of the slate."""
+    """One reason per item of the slate: of the retrievers that found it, the one whose reason says most."""
     if not len(slate):
         return []
     ranks = pool.ranks[:, slate.place].astype(np.float64)
-    scale = np.asarray([SPOKEN.get(name, 2.0) for name in pool.names])[:, None]
-    spoken = np.where(ranks < UNRANKED, (1 + ranks) * scale, np.inf)
-    winner = spoken.argmin(axis=0) if len(pool.names) else np.zeros(len(slate), np.int64)
-    evidence = pool.evidence[winner, slate.place] if len(pool.names) else np.full(len(slate), -1)
-    liked = similarity.strongest(slate.rows, viewer)
+    weight = np.asarray([WEIGHT.get(name, 1.0) for name in pool.names])[:, None]
+    source = np.where(ranks < UNRANKED, (1 + ranks) * weight, np.inf).argmin(axis=0)
+    evidence = pool.evidence[source, slate.place].tolist()
+    liked = similarity.strongest(slate.rows, viewer).tolist()
+    told = Explainer(viewer, catalogue)
     return [
-        _explored()
+        say("explore")
         if slate.explored[at]
-        else _reason(
-            pool.names[winner[at]] if pool.names else "",
-            slate.rows[at],
-            evidence[at],
-            liked[at],
-            viewer,
-            catalogue,
-        )
-        for at in range(len(slate))
+        else told.by(pool.names[source[at]], Claim(row, evidence[at], liked[at]))
+        for at, row in enumerate(slate.rows.tolist())
     ]
 
 
-def _reason(source: str, row: int, evidence: int, liked: int, viewer: Viewer, catalogue: Catalogue) -> Reason:
-    if viewer.seed >= 0 and source in {"because_you_watched", "creators", "topics"}:
-        return _of("related", _title(catalogue, viewer.seed), str(catalogue.ids[viewer.seed]))
-    if source == "search":
-        return _of("search", viewer.query, viewer.query)
-    if source == "creators" and evidence >= 0:
-        creator = catalogue.creators[catalogue.creator[row]]
-        return _of("creator_you_watch", creator, creator)
-    if source == "topics":
-        category = catalogue.categories[catalogue.category[row]]
-        return _of("because_you_liked_topic" if evidence >= 0 else "your_topic", category, category)
-    if source in SPECIFIC:
-        because = evidence if source == "because_you_watched" else liked
-        if because >= 0:
-            return _of("because_you_watched", _title(catalogue, because), str(catalogue.ids[because]))
-        return _of("for_you")
-    if source == "trending":
-        return _of("trending_region", viewer.region, viewer.region) if viewer.region else _of("trending")
-    return _of("new") if source == "new" else _of("popular")
+@dataclass(frozen=True)
+class Explainer:
+    """Turns what a retriever claims about a video into a reason."""
+
+    viewer: Viewer
+    catalogue: Catalogue
+
+    def by(self, source: str, claim: Claim) -> Reason:
+        seed = self.viewer.seed
+        if seed >= 0 and claim.evidence == seed:
+            return say("related", self._title(seed), self._id(seed))
+        tellers: Mapping[str, Callable[[Claim], Reason]] = {
+            "because_you_watched": lambda claim: self._watched(claim.evidence),
+            "als": lambda claim: self._watched(claim.liked),
+            "two_tower": lambda claim: self._watched(claim.liked),
+            "creators": self._creator,
+            "topics": self._topic,
+            "search": lambda _: say("search", self.viewer.query, self.viewer.query),
+            "new": lambda _: say("new"),
+            "trending": self._trending,
+        }
+        return tellers.get(source, lambda _: say("popular"))(claim)
+
+    def _watched(self, row: int) -> Reason:
+        return say("because_you_watched", self._title(row), self._id(row)) if row >= 0 else say("for_you")
+
+    def _creator(self, claim: Claim) -> Reason:
+        creator = self.catalogue.creators[self.catalogue.creator[claim.row]]
+        return say("creator_you_watch", creator, creator)
+
+    def _topic(self, claim: Claim) -> Reason:
+        category = self.catalogue.categories[self.catalogue.category[claim.row]]
+        return say("topic_you_watch" if claim.evidence >= 0 else "topic_you_chose", category, category)
+
+    def _trending(self, _: Claim) -> Reason:
+        region = self.viewer.region
+        return say("popular_in_region", region, region) if region else say("popular")
+
+    def _id(self, row: int) -> str:
+        return str(self.catalogue.ids[row])
+
+    def _title(self, row: int) -> str:
+        """A video's title, else its id."""
+        return str(self.catalogue.table["title"][row].as_py() or self._id(row))
 
 
-def _of(code: str, what: str | None = None, because_of: str | None = None) -> Reason:
+def say(code: str, what: str | None = None, because_of: str | None = None) -> Reason:
+    """A reason with its text."""
     return Reason(code=code, text=TEXTS[code].format(what=what), because_of=because_of)
-
-
-def _explored() -> Reason:
-    return _of("explore")
-
-
-def _title(catalogue: Catalogue, row: int) -> str:
-    """A video's title, else its id."""
-    return str(catalogue.table["title"][int(row)].as_py() or catalogue.ids[row])
-
-
-def codes() -> Sequence[str]:
-    """Every reason that may be given."""
-    return tuple(TEXTS)

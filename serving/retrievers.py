@@ -55,9 +55,9 @@ class Nearest:
 
 @dataclass(frozen=True)
 class BecauseYouWatched:
-    """Neighbours of the videos a viewer liked best lately; a neighbour's evidence is the video that argues most.
+    """Neighbours of what a viewer liked best lately; a neighbour's evidence is the video that argues most.
 
-    rows int32[n, m] and scores float32[n, m]: each video's neighbours, best first, -1 where there are fewer.
+    rows int32[n, m], scores float32[n, m]: each video's neighbours, best first, -1 where there are fewer.
     """
 
     rows: NDArray[np.int32]
@@ -84,9 +84,10 @@ class BecauseYouWatched:
 
 @dataclass(frozen=True)
 class SameGroup:
-    """The best videos of the creators, or categories, that a viewer liked; evidence: the video that showed it.
+    """The best videos of the creators, or categories, that a viewer liked.
 
-    codes int32[n]: each video's creator or category, -1 unknown. ``named`` maps topics told at sign-up to codes.
+    codes int32[n]: each video's creator or category, -1 unknown; ``named``: topics told at sign-up -> code.
+    A candidate's evidence is the newest video of the past that is in its group.
     """
 
     codes: NDArray[np.int32]
@@ -172,7 +173,7 @@ class SearchIntent:
 
 
 def favourites(viewer: Viewer, most: int) -> tuple[NDArray[np.int32], Vectors]:
-    """Rows of what the viewer liked best, int32[≤ most], and weights float32: strength, halved every two weeks."""
+    """What the viewer liked best: rows int32[≤ most], weights float32 (strength, halved every two weeks)."""
     weights = viewer.strength * np.exp2(-viewer.age_s / (14 * 86_400.0))
     best = np.argsort(-weights, kind="stable")[:most]
     best = best[weights[best] > 0]

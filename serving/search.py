@@ -63,7 +63,7 @@ class TextIndex:
         return cls(vocabulary, np.asarray(rows, np.int32)[order], bounds, weight)
 
     def search(self, query: str, k: int) -> Candidates:
-        """The k videos that hold most of the query's words, rare words weighing more; newer first among equals."""
+        """The k videos with most of the query's words, rare words weighing more; newer first among equals."""
         known = {self.vocabulary[word] for word in tokens(query)[:MOST_TOKENS] if word in self.vocabulary}
         if not known:
             return Candidates.none()

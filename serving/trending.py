@@ -27,7 +27,7 @@ Counts = dict[int, dict[str, dict[str, float]]]
 class LiveCounts:
     """Engagement of the last week: hour since 1970 -> region ("" for everywhere) -> video_id -> weight.
 
-    Kept by the hour, so that a new release takes over where its own counts end. Safe to share between threads.
+    Kept by the hour, so that a new release takes over where its own counts end. Safe between threads.
     """
 
     counts: Counts = field(default_factory=dict)
@@ -85,10 +85,11 @@ class LiveCounts:
                 for hour, by_region in self.counts.items()
             }
 
-    @classmethod
-    def restored(cls, state: Mapping[str, dict[str, dict[str, float]]]) -> "LiveCounts":
-        """The counts that :meth:`state` gave."""
-        return cls({int(hour): by_region for hour, by_region in state.items()})
+    def restore(self, state: Mapping[str, dict[str, dict[str, float]]]) -> None:
+        """Take over the counts that :meth:`state` gave."""
+        with self._lock:
+            self.counts = {int(hour): by_region for hour, by_region in state.items()}
+            self.version += 1
 
 
 @dataclass

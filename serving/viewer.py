@@ -27,7 +27,7 @@ class Viewer:
     """Who is asking, for what, and what is known of them.
 
     past: Histories with B = 1, the newest ``SEEN`` videos; features float32[du], nan where unknown;
-    now: µs since the epoch, in the release's time; seed: catalogue row of the video being looked at, -1 for none.
+    now: µs since the epoch, in the release's time; seed: row of the video being looked at, -1 for none.
     """
 
     user_id: str
@@ -110,7 +110,7 @@ class ViewerStores:
     """user_id -> float32[du], nan or defaults where unknown."""
 
     def reads(self, user_id: str, now: datetime) -> dict[str, Callable[[], Any]]:
-        """The reads of one viewer by name, to be run side by side; their results go to :func:`put_together`."""
+        """The reads of one viewer by name, to be run side by side, for :func:`put_together`."""
         return {
             "history": lambda: self.history.recent(user_id, now, 3 * SEEN),
             "profile": lambda: self.profiles.get(user_id),

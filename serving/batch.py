@@ -1,0 +1,168 @@
+"""Files in, files out: what ``upnext recommend`` does around :mod:`serving.bulk`."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from models.bundle import Bundle
+from models.columns import codes
+from serving.bulk import Bulk, Picks
+from serving.viewer import Viewer
+from upnext.errors import ConfigError, CorruptData, EmptyData, MissingData
+from upnext.settings import Settings
+
+COUNT = 30
+"""Videos per user where nothing else is asked for."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One run of ``upnext recommend``."""
+
+    release: str
+    users: Path | None
+    count: int | None
+    stage: str
+    policies: Sequence[str]
+    candidates: Path | None
+    as_of: datetime | None
+    out: Path
+
+    def run(self, settings: Settings) -> dict[str, Any]:
+        """Write the file; says what was done."""
+        from rich.progress import Progress
+
+        from upnext.releases import Releases
+        from upnext.stores import connect
+
+        start = perf_counter()
+        if self.out.suffix not in {".csv", ".parquet"}:
+            raise ConfigError(f"--out is {self.out}: name a file that ends in .csv or .parquet")
+        pairs = read_columns(self.candidates, "user_id", "video_id") if self.candidates else None
+        user_ids = self._user_ids(pairs)
+        found = Releases(settings).resolve(self.release)
+        bundle = Bundle.load(found.path)
+        at = self.as_of or bundle.manifest.as_of
+        with connect(settings) as stores, Progress(transient=True) as progress:
+            bulk = Bulk.of(bundle, stores.lake, at)
+            viewers = bulk.viewers(user_ids)
+            bar = progress.add_task("recommend", total=len(viewers) * len(self.policies), visible=False)
+            tables = []
+            for policy in self.policies:
+                picks = self._picks(bulk, viewers, pairs, policy)
+                tables.append(table_of(_watched(picks, progress, bar, start), bundle, self._columns(policy)))
+        table = pa.concat_tables(tables)
+        write(table, self.out)
+        return {
+            "out": str(self.out),
+            "release": found.version,
+            "as_of": at.isoformat(),
+            "users": len(user_ids),
+            "rows": len(table),
+            "seconds": round(perf_counter() - start, 3),
+        }
+
+    def _user_ids(self, pairs: pa.Table | None) -> list[str]:
+        """Whom to recommend for, each once, in the order of the file."""
+        if self.users is not None:
+            named = read_columns(self.users, "user_id")["user_id"]
+        elif pairs is not None:
+            named = pairs["user_id"]
+        else:
+            raise ConfigError("--users is missing: name a CSV or Parquet file with a column user_id")
+        return list(dict.fromkeys(named.to_pylist()))
+
+    def _picks(
+        self, bulk: Bulk, viewers: Sequence[Viewer], pairs: pa.Table | None, policy: str
+    ) -> Iterator[tuple[Viewer, Picks]]:
+        if pairs is None:
+            yield from bulk.recommend(viewers, policy, self.stage, self.count or COUNT)
+            return
+        given = rows_by_user(pairs, [viewer.user_id for viewer in viewers], bulk)
+        for viewer, picks in bulk.order(viewers, given, policy):
+            yield viewer, Picks(picks.rows[: self.count], picks.scores[: self.count])
+
+    def _columns(self, policy: str) -> dict[str, str]:
+        """The column that tells policies apart, where there are several."""
+        return {"policy": policy} if len(self.policies) > 1 else {}
+
+
+def rows_by_user(pairs: pa.Table, user_ids: Sequence[str], bulk: Bulk) -> list[NDArray[np.int32]]:
+    """Catalogue rows to rank for each user, each once; videos that the catalogue lacks are left out."""
+    user = codes(pairs["user_id"], user_ids)
+    video = bulk.funnel.bundle.catalogue.rows(pairs["video_id"])
+    kept = (user >= 0) & (video >= 0)
+    distinct = np.unique(np.stack([user[kept], video[kept]], axis=1), axis=0)
+    bounds = np.searchsorted(distinct[:, 0], np.arange(len(user_ids) + 1))
+    return [distinct[bounds[u] : bounds[u + 1], 1] for u in range(len(user_ids))]
+
+
+def table_of(picks: Iterable[tuple[Viewer, Picks]], bundle: Bundle, constant: dict[str, str]) -> pa.Table:
+    """Columns user_id, position, video_id, score, and those that are the same in every row."""
+    users: list[str] = []
+    parts: list[Picks] = []
+    for viewer, each in picks:
+        users.append(viewer.user_id)
+        parts.append(each)
+    sizes = [len(part.rows) for part in parts]
+    rows = np.concatenate([part.rows for part in parts])
+    columns = {
+        "user_id": pa.array(np.repeat(np.asarray(users, object), sizes), pa.string()),
+        "position": pa.array(np.concatenate([np.arange(size, dtype=np.int32) for size in sizes])),
+        "video_id": bundle.catalogue.table["video_id"].take(pa.array(rows)),
+        "score": pa.array(np.concatenate([part.scores for part in parts]).astype(np.float32)),
+    }
+    columns |= {name: pa.repeat(value, len(rows)) for name, value in constant.items()}
+    return pa.table(columns)
+
+
+def read_columns(path: Path, *names: str) -> pa.Table:
+    """Text columns of a CSV or Parquet file; MissingData, CorruptData or EmptyData where it has none such."""
+    if not path.is_file():
+        raise MissingData(f"no file {path}: name a CSV or Parquet file with {', '.join(names)}")
+    try:
+        if path.suffix == ".parquet":
+            table = pq.read_table(path)
+        else:
+            types = dict.fromkeys(names, pa.string())
+            options = pyarrow.csv.ConvertOptions(column_types=types, strings_can_be_null=False)
+            table = pyarrow.csv.read_csv(path, convert_options=options)
+    except (pa.ArrowException, OSError) as error:
+        raise CorruptData(f"{path} can't be read as {path.suffix or 'CSV'}: {error}") from error
+    absent = [name for name in names if name not in table.column_names]
+    if absent:
+        raise MissingData(
+            f"{path} lacks the column {', '.join(absent)}; it has {', '.join(table.column_names)}"
+        )
+    if not len(table):
+        raise EmptyData(f"{path} has no rows: there is nobody to recommend for")
+    return table.select(names).cast(pa.schema([(name, pa.string()) for name in names])).drop_null()
+
+
+def write(table: pa.Table, out: Path) -> None:
+    """Write CSV or Parquet, by the file's name; the file appears whole or not at all."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    new = out.with_name(f".{out.name}.new")
+    if out.suffix == ".parquet":
+        pq.write_table(table, new)
+    else:
+        pyarrow.csv.write_csv(table, new)
+    new.replace(out)
+
+
+def _watched(
+    picks: Iterable[tuple[Viewer, Picks]], progress: Any, bar: Any, start: float
+) -> Iterator[tuple[Viewer, Picks]]:
+    """The same, moving a bar that shows itself after two seconds."""
+    for pick in picks:
+        progress.update(bar, advance=1, visible=perf_counter() - start > 2)
+        yield pick

@@ -1,0 +1,126 @@
+"""Commands of serving: ``serve`` and ``recommend``."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from upnext.settings import load_settings
+
+
+class UtcTime(click.ParamType):
+    """An ISO 8601 time; UTC where it names no zone."""
+
+    name = "time"
+
+    def convert(
+        self, value: str | datetime, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime:
+        if isinstance(value, datetime):
+            return value
+        try:
+            time = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a time: write it as 2026-06-22T06:00:00Z", param, ctx)
+        return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+@click.command()
+@click.option("--host", help="Address to listen on.  [default: UPNEXT_HOST, else 127.0.0.1]")
+@click.option("--port", type=click.IntRange(1, 65535), help="Port.  [default: UPNEXT_PORT, else 8700]")
+@click.option(
+    "--release",
+    default="champion",
+    show_default=True,
+    metavar="R",
+    help="Version, alias or folder of the release to serve; an alias is followed while serving.",
+)
+def serve(host: str | None, port: int | None, release: str) -> None:
+    """Start the recommendation service.
+
+    It answers under http://HOST:PORT/api/v1 and describes itself at /docs. Ctrl-C or SIGTERM ends it once
+    the requests under way are answered.
+    """
+    from serving.launch import launch
+
+    settings = load_settings()
+    launch(settings, release, host or settings.host, port or settings.port)
+
+
+@click.command()
+@click.option(
+    "--release",
+    default="champion",
+    show_default=True,
+    metavar="R",
+    help="Version, alias or folder of a release.",
+)
+@click.option(
+    "--users",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="CSV or Parquet with a column user_id.  [default: those of --candidates]",
+)
+@click.option(
+    "--count", type=click.IntRange(min=1), help="Videos per user.  [default: 30; all with --candidates]"
+)
+@click.option(
+    "--stage",
+    type=click.Choice(["retrieval", "ranking", "final"]),
+    default="final",
+    show_default=True,
+    help="Where to leave the funnel.",
+)
+@click.option(
+    "--policy",
+    "policies",
+    type=click.Choice(["funnel", "popularity", "random"]),
+    multiple=True,
+    help="Who chooses; may be given several times, which adds a column policy.  [default: funnel]",
+)
+@click.option(
+    "--candidates",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="CSV or Parquet with user_id and video_id: these pairs are ranked, and nothing else.",
+)
+@click.option(
+    "--as-of",
+    type=UtcTime(),
+    help="Recommend as of this time: nothing later is looked at.  [default: the release's]",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="FILE",
+    help="Where to write: .csv or .parquet.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
+def recommend(
+    release: str,
+    users: Path | None,
+    count: int | None,
+    stage: str,
+    policies: tuple[str, ...],
+    candidates: Path | None,
+    as_of: datetime | None,
+    out: Path,
+    as_json: bool,
+) -> None:
+    """Write recommendations for many users to a file.
+
+    One row per user and place: user_id, position (0 is the top), video_id, score. Users come in the order
+    of --users; one of whom nothing is known is recommended what a newcomer would see.
+    """
+    from serving.batch import Batch
+
+    batch = Batch(release, users, count, stage, policies or ("funnel",), candidates, as_of, out)
+    summary = batch.run(load_settings())
+    if as_json:
+        click.echo(json.dumps(summary))
+    else:
+        click.echo(
+            f"{summary['rows']:,} rows for {summary['users']:,} users in {summary['seconds']:.1f} s: {out}"
+        )

@@ -1,0 +1,225 @@
+"""The service without the web: the release in use, the viewer's data, and one request through the funnel."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+from zlib import crc32
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from feature_repo.packed import PackedFeatures, spec_defaults
+from feature_repo.specs import USER_VIEW
+from models.bundle import Bundle
+from models.history import Histories
+from serving.candidates import Candidates, Pool
+from serving.clock import Clock, microseconds
+from serving.deadlines import Deadlines, Trace
+from serving.funnel import RELATED, Funnel, blended, build
+from serving.postrank import HOME, SHELF, Slate
+from serving.ranking import BundleRanker, Ranked
+from serving.reasons import explain
+from serving.rules import FunnelConfig
+from serving.telemetry import Telemetry
+from serving.trending import LiveCounts
+from serving.viewer import SEEN, Crowd, Viewer, ViewerStores, put_together
+from upnext.contracts import Reason
+from upnext.errors import NotFound, ReleaseError
+from upnext.ports import OnlineFeatures, Profiles, WatchHistory
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """One release ready to serve: a request takes it once and keeps it to its end."""
+
+    version: str
+    funnel: Funnel
+    clock: Clock
+    stores: ViewerStores
+
+    @property
+    def bundle(self) -> Bundle:
+        return self.funnel.bundle
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one request gave, still in rows: the API turns rows into ids and columns."""
+
+    request_id: str
+    surface: str
+    viewer: Viewer
+    release: Loaded
+    slate: Slate
+    pool: Pool
+    reasons: list[Reason]
+    ranked: Ranked | None
+    trace: Trace = field(default_factory=Trace)
+
+
+class Engine:
+    """Answers requests with the current release; a new one is loaded beside it and swapped in at once."""
+
+    def __init__(
+        self,
+        history: WatchHistory,
+        profiles: Profiles,
+        online_features: OnlineFeatures,
+        telemetry: Telemetry | None = None,
+        config: FunnelConfig | None = None,
+        deadlines: Deadlines | None = None,
+    ) -> None:
+        self.telemetry = telemetry or Telemetry()
+        self.live = LiveCounts()
+        self._history, self._profiles, self._features = history, profiles, online_features
+        self._config = config or FunnelConfig()
+        self._deadlines = deadlines or Deadlines(on_skip=self.telemetry.skip)
+        self._current: Loaded | None = None
+
+    @property
+    def current(self) -> Loaded:
+        """The release in use; ReleaseError while none is loaded."""
+        if self._current is None:
+            raise ReleaseError("no release is loaded yet: run `upnext cycle --data SOURCE`, or wait a moment")
+        return self._current
+
+    @property
+    def ready(self) -> bool:
+        return self._current is not None
+
+    def use(self, bundle: Bundle, version: str) -> None:
+        """Make a bundle the one that answers, after it answered once for nobody in particular."""
+        features = PackedFeatures(self._features, bundle.manifest.layouts)
+        features.require(USER_VIEW)
+        stores = ViewerStores(
+            self._history, self._profiles, lambda user_id: features.read_matrix(USER_VIEW, [user_id])[0]
+        )
+        clock = Clock.of(bundle.manifest.as_of, bundle.manifest.made_at)
+        loaded = Loaded(version, build(bundle, BundleRanker(bundle), self.live, self._config), clock, stores)
+        self._warm(loaded)
+        self._current = loaded
+        self.telemetry.release.clear()
+        self.telemetry.release.labels(version).set(1)
+
+    def count_live(self, events: pa.Table) -> None:
+        """Count events (in the release's time) towards trending."""
+        if self._current is not None:
+            self.live.add(events, self._current.bundle.catalogue)
+
+    def offset_us(self) -> int:
+        """What is added to the wall clock's times to get the release's."""
+        return self._current.clock.offset_us if self._current else 0
+
+    def viewer(self, release: Loaded, user_id: str | None, trace: Trace, **asked: Any) -> Viewer:
+        """Who asks; unknown and anonymous viewers are strangers, of whom only what they ask is known."""
+        now = release.clock.now()
+        catalogue, unknown = release.bundle.catalogue, self._unknown(release)
+        found: dict[str, Any] = {}
+        if user_id:
+            limit = self._config.limits.retrieve_s
+            with trace.timed("viewer"):
+                found = self._deadlines.gather(release.stores.reads(user_id, now), limit, trace)
+        viewer = put_together(user_id or "", found, catalogue, now, unknown)
+        return viewer.asking(**{name: value for name, value in asked.items() if value is not None})
+
+    def home(self, user_id: str | None, count: int, **asked: Any) -> Answer:
+        """A personal feed."""
+        release, trace = self.current, Trace()
+        viewer = self.viewer(release, user_id, trace, **asked)
+        return self._answer(release, viewer, "home", count, list(release.funnel.retrievers), trace)
+
+    def related(self, video_id: str, user_id: str | None, count: int, **asked: Any) -> Answer:
+        """What goes well with a video; NotFound when nobody knows that video."""
+        release, trace = self.current, Trace()
+        seed = int(release.bundle.catalogue.rows([video_id])[0])
+        if seed < 0:
+            raise NotFound(
+                f"video_id is {video_id!r}, which release {release.version} does not know: "
+                "send the id of a video in the catalogue"
+            )
+        viewer = self.viewer(release, user_id, trace, seed=seed, surface="related", **asked)
+        return self._answer(release, viewer, "related", count, RELATED, trace)
+
+    def trending(self, region: str | None, count: int, **asked: Any) -> Answer:
+        """What is watched most, not personal."""
+        release, trace = self.current, Trace()
+        viewer = self.viewer(release, None, trace, region=region, surface="trending", **asked)
+        return self._answer(release, viewer, "trending", count, ("trending",), trace, personal=False)
+
+    def close(self) -> None:
+        self._deadlines.close()
+
+    def _answer(
+        self,
+        release: Loaded,
+        viewer: Viewer,
+        surface: str,
+        count: int,
+        sources: Sequence[str],
+        trace: Trace,
+        personal: bool = True,
+    ) -> Answer:
+        funnel, request_id = release.funnel, str(uuid4())
+        with trace.timed("retrieve"):
+            crowd = self._crowd(funnel, viewer, trace) if personal else funnel.anonymous([viewer])
+            found = self._retrieve(funnel, crowd, sources, trace)
+            situation = funnel.situation(viewer, count, seed=crc32(request_id.encode()))
+            pool = funnel.pool(viewer, found, situation)
+        trace.counts |= {name: len(each) for name, each in found.items()} | {"pool": len(pool)}
+        ranked = None
+        if personal:
+            with trace.timed("rank"):
+                ranked = self._rank(funnel, crowd, pool, trace)
+        with trace.timed("post_rank"):
+            rules = HOME if surface == "home" else SHELF
+            slate = funnel.slate(pool, blended(pool, ranked, viewer), situation, rules)
+        with trace.timed("explain"):
+            known = viewer.region is not None and funnel.trending.knows(viewer.region)
+            told = viewer if known else viewer.asking(region=None)
+            reasons = explain(slate, pool, told, release.bundle.catalogue, funnel.similarity)
+        for stage, took in trace.timings_ms.items():
+            self.telemetry.stages.labels(stage).observe(took / 1e3)
+        return Answer(request_id, surface, viewer, release, slate, pool, reasons, ranked, trace)
+
+    def _crowd(self, funnel: Funnel, viewer: Viewer, trace: Trace) -> Crowd:
+        if not len(viewer.seen):
+            return funnel.anonymous([viewer])
+        part: dict[str, Callable[[], Crowd]] = {"viewer_vectors": lambda: funnel.crowd([viewer])}
+        made = self._deadlines.gather(part, self._config.limits.retrieve_s, trace)
+        return made.get("viewer_vectors") or funnel.anonymous([viewer])
+
+    def _retrieve(
+        self, funnel: Funnel, crowd: Crowd, sources: Sequence[str], trace: Trace
+    ) -> dict[str, Candidates]:
+        limits = self._config.limits
+
+        def asking(name: str) -> Callable[[], Candidates]:
+            return lambda: funnel.retrievers[name].retrieve(crowd, limits.per_retriever)[0]
+
+        return self._deadlines.gather({name: asking(name) for name in sources}, limits.retrieve_s, trace)
+
+    def _rank(self, funnel: Funnel, crowd: Crowd, pool: Pool, trace: Trace) -> Ranked | None:
+        part = {"ranker": lambda: funnel.ranker.rank(crowd, pool.rows)}
+        return self._deadlines.gather(part, self._config.limits.rank_s, trace).get("ranker")
+
+    def _warm(self, loaded: Loaded) -> None:
+        """Run the whole funnel once without deadlines, so that the first viewer does not wait for tables."""
+        funnel, now = loaded.funnel, microseconds(loaded.clock.now())
+        past = Histories.empty(1, SEEN)
+        videos = len(loaded.bundle.catalogue)
+        past.rows[0, : min(5, videos)] = np.arange(min(5, videos))
+        past.strength[0, : min(5, videos)] = 1.0
+        viewer = Viewer("", now, past, self._unknown(loaded))
+        crowd = funnel.crowd([viewer])
+        found = {name: each.retrieve(crowd, 300)[0] for name, each in funnel.retrievers.items()}
+        pool = funnel.pool(viewer, found, funnel.situation(viewer, 30))
+        ranked = funnel.ranker.rank(crowd, pool.rows)
+        if not np.isfinite(ranked.utility).all():
+            raise ReleaseError(f"release {loaded.version} scores videos nan: it is not used; train again")
+
+    @staticmethod
+    def _unknown(release: Loaded) -> NDArray[np.float32]:
+        layout = release.bundle.manifest.layouts[USER_VIEW]
+        return spec_defaults(USER_VIEW, layout)

@@ -1,0 +1,50 @@
+"""Starting BentoML on our service, in place of this process, so that signals reach it."""
+
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from upnext.errors import ConfigError
+from upnext.releases import Releases
+from upnext.settings import Settings
+
+RELEASE = "UPNEXT_SERVE_RELEASE"
+"""Variable that names the release to the worker."""
+SERVICE = "serving.service:Upnext"
+
+
+def launch(settings: Settings, release: str, host: str, port: int) -> NoReturn:
+    """Become the service. NotFound while there is no such release, ConfigError where the port is taken."""
+    found = Releases(settings).resolve(release)
+    named = str(found.path.absolute()) if Path(release).is_dir() else release
+    _require_free(host, port)
+    command = [sys.executable, "-m", "bentoml", "serve", SERVICE, "--host", host, "--port", str(port)]
+    command += ["--working-dir", str(Path(__file__).parent.parent), "--timeout-graceful-shutdown", "10"]
+    os.execve(sys.executable, command, environment(settings) | {RELEASE: named})  # noqa: S606
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """This process's variables, and those that keep BentoML's own state below our folder."""
+    home = settings.home.absolute()
+    found = dict(os.environ)
+    if config := found.get("UPNEXT_CONFIG"):
+        found["UPNEXT_CONFIG"] = str(Path(config).absolute())
+    return found | {
+        "UPNEXT_HOME": str(home),
+        "UPNEXT_DATASET": settings.state.name,
+        "BENTOML_HOME": str(home / "bentoml"),
+        "BENTOML_DO_NOT_TRACK": "True",
+    }
+
+
+def _require_free(host: str, port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ConfigError(
+                f"{host}:{port} can't be listened on: {error}; choose another --port"
+            ) from error

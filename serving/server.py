@@ -1,0 +1,165 @@
+"""Everything that runs in one serving process: engine, live consumer, impression log, release watcher."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from threading import Event as Flag
+from threading import Thread
+from typing import Any, Protocol
+
+from models.bundle import Bundle
+from serving.clock import wall_clock
+from serving.engine import Engine
+from serving.impressions import ImpressionLog
+from serving.intake import Receipt, take_in
+from serving.live import Live, load_state, save_state
+from serving.telemetry import Telemetry
+from upnext.errors import UpnextError
+from upnext.settings import Settings
+from upnext.stores import Stores, connect
+
+SNAPSHOT_S = 15.0
+"""Seconds between snapshots of the live counts; what is younger is read from the log again."""
+APPLY_S = 0.5
+"""Seconds that an answer to accepted events waits at most until they are felt."""
+log = logging.getLogger(__name__)
+
+
+class Registry(Protocol):
+    """What the watcher asks of the registry of releases (:class:`upnext.releases.Releases`)."""
+
+    def version(self, alias: str) -> str | None: ...
+
+    def resolve(self, ref: str) -> Any: ...
+
+
+@dataclass
+class Watcher:
+    """Loads the release that ``ref`` names, and any that takes its place."""
+
+    registry: Registry
+    ref: str
+    use: Callable[[Bundle, str], None]
+    on_outcome: Callable[[str], None] = lambda outcome: None
+    serving: str = ""
+    failing: str = ""
+    """Why the last attempt failed; empty while all is well."""
+
+    def look(self) -> None:
+        """One look at the registry; a release that cannot be used is left alone and the old one serves on."""
+        try:
+            named = self.registry.version(self.ref) if not Path(self.ref).is_dir() else self.ref
+            if named is not None and named == self.serving:
+                return
+            release = self.registry.resolve(self.ref)
+            if release.version == self.serving:
+                return
+            self.use(Bundle.load(release.path), release.version)
+        except UpnextError as error:
+            if str(error) != self.failing:
+                log.warning("release %r is not used: %s", self.ref, error)
+                self.on_outcome("refused")
+            self.failing = str(error)
+        else:
+            self.serving, self.failing = release.version, ""
+            self.on_outcome("swapped")
+            log.info("serving release %s", release.version)
+
+
+class Server:
+    """One process of the service. ``start`` returns at once; ``engine.ready`` tells when it can answer."""
+
+    def __init__(self, settings: Settings, release: str = "champion", poll_s: float = 10.0) -> None:
+        from upnext.releases import Releases
+
+        self.settings = settings
+        self.telemetry = Telemetry()
+        self.stores: Stores = connect(settings)
+        self.engine = Engine(
+            self.stores.history, self.stores.profiles, self.stores.online_features, self.telemetry
+        )
+        self.impressions = ImpressionLog(self.stores.event_log, self.telemetry.impressions_lost.inc)
+        self.live = Live(
+            self.stores.event_log, self.stores.history, self.engine.count_live, self.engine.offset_us
+        )
+        self.watcher = Watcher(
+            Releases(settings), release, self.engine.use, lambda how: self.telemetry.swaps.labels(how).inc()
+        )
+        self._poll_s = poll_s
+        self._stop = Flag()
+        self._threads: list[Thread] = []
+
+    def start(self) -> None:
+        """Load the release, go on with the log where the last snapshot ended, write impressions."""
+        self.impressions.start()
+        self._spawn("releases", self._watch)
+
+    def stop(self) -> None:
+        """Write what waits and close the stores. Requests must have ended."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(timeout=10)
+        self.impressions.stop()
+        self.live.stop()
+        if self.engine.ready:
+            self._snapshot()
+        self.engine.close()
+        self.stores.close()
+
+    def accept(self, payload: list[Any]) -> tuple[Receipt, bool]:
+        """Take events in; also whether those accepted are already felt in the next feed."""
+        retention = timedelta(days=self.settings.event_retention_days)
+        receipt = take_in(payload, self.stores.event_log, wall_clock(), retention)
+        counted = {
+            "accepted": receipt.accepted,
+            "repeated": receipt.repeated,
+            "refused": len(receipt.refused),
+        }
+        for outcome, number in counted.items():
+            self.telemetry.events.labels(outcome).inc(number)
+        felt = self.engine.ready and self.live.catch_up(APPLY_S) if receipt.event_ids else True
+        return receipt, felt
+
+    @property
+    def trouble(self) -> dict[str, str]:
+        """What is wrong now, by part; empty when all is well."""
+        found = {"release": self.watcher.failing, "live": self.live.failing}
+        return {part: why for part, why in found.items() if why}
+
+    def _watch(self) -> None:
+        while not self._stop.is_set():
+            self.watcher.look()
+            if self.engine.ready and not self.live.running:
+                self._follow()
+            self._stop.wait(self._poll_s if self.engine.ready else min(1.0, self._poll_s))
+
+    def _follow(self) -> None:
+        """Start applying the log, once there is a release to count by."""
+        state: dict[str, Any] = load_state(self._state_file)
+        self.engine.live.restore(state.get("counts", {}))
+        self.live.start(state.get("position", ""))
+        self._spawn("snapshots", self._keep)
+
+    def _keep(self) -> None:
+        while not self._stop.wait(SNAPSHOT_S):
+            self._snapshot()
+
+    def _snapshot(self) -> None:
+        def save(position: str) -> None:
+            save_state(self._state_file, position, {"counts": self.engine.live.state()})
+
+        try:
+            self.live.frozen(save)
+        except (UpnextError, OSError) as error:
+            log.warning("no snapshot of the live counts: %s", error)
+
+    @property
+    def _state_file(self) -> Path:
+        return self.settings.state / "live.json"
+
+    def _spawn(self, name: str, target: Callable[[], None]) -> None:
+        thread = Thread(target=target, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()

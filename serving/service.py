@@ -1,0 +1,62 @@
+"""The BentoML service: a shell around :mod:`serving.api`. ``upnext serve`` starts it."""
+
+import os
+from typing import Any
+
+import bentoml
+
+from serving.api import create_app
+from serving.launch import RELEASE
+from serving.server import Server
+from upnext.errors import ReleaseError
+from upnext.settings import load_settings
+
+PROBES = frozenset({"/healthz", "/readyz"})
+"""Routes that BentoML answers itself, without saying which release serves or why none does."""
+_running: list[Server] = []
+
+
+def running() -> Server:
+    """The server of this process, once BentoML has started it."""
+    if not _running:
+        raise ReleaseError("the service is starting: try again in a moment")
+    return _running[0]
+
+
+app = create_app(running)
+
+
+class OwnProbes:
+    """Answers the probes with our own routes."""
+
+    def __init__(self, bentos_app: Any) -> None:
+        self._bentos_app = bentos_app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        ours = scope["type"] == "http" and scope["path"] in PROBES
+        await (app if ours else self._bentos_app)(scope, receive, send)
+
+
+@bentoml.service(
+    name="upnext",
+    workers=1,
+    traffic={"timeout": 10},
+    logging={"access": {"enabled": False}},
+    metrics={"enabled": False},
+)
+@bentoml.asgi_app(app)
+class Upnext:
+    """One process: the whole funnel, the live consumer and the impression log."""
+
+    @bentoml.on_startup
+    def start(self) -> None:
+        server = Server(load_settings(), os.environ.get(RELEASE, "champion"))
+        server.start()
+        _running.append(server)
+
+    @bentoml.on_shutdown
+    def stop(self) -> None:
+        _running.pop().stop()
+
+
+Upnext.add_asgi_middleware(OwnProbes)

@@ -1,0 +1,44 @@
+"""Figures about the service for Prometheus, in a registry of its own."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
+
+class Telemetry:
+    """Counters and histograms; the names are the contract with dashboards and alerts."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self.seconds = Histogram(
+            "upnext_request_seconds", "Time to answer", ["surface"], buckets=SECONDS, registry=registry
+        )
+        self.stages = Histogram(
+            "upnext_stage_seconds",
+            "Time of one stage of the funnel",
+            ["stage"],
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.skipped = Counter(
+            "upnext_skipped_parts",
+            "Parts of a request that failed or were late",
+            ["part", "why"],
+            registry=registry,
+        )
+        self.events = Counter("upnext_events", "Engagement events by outcome", ["outcome"], registry=registry)
+        self.impressions_lost = Counter(
+            "upnext_impressions_lost", "Impressions that could not be logged", registry=registry
+        )
+        self.swaps = Counter("upnext_release_swaps", "Releases swapped in", ["outcome"], registry=registry)
+        self.release = Gauge("upnext_release_info", "The release that serves", ["version"], registry=registry)
+        self.applied = Gauge(
+            "upnext_live_events_applied", "Log events applied since the start", registry=registry
+        )
+
+    def skip(self, part: str, why: str) -> None:
+        self.skipped.labels(part, why).inc()
+
+    def text(self) -> bytes:
+        """All of it in Prometheus' text format."""
+        return generate_latest(self.registry)
