@@ -6,12 +6,14 @@ Every adapter of a port passes that port's test in ``tests/contract/``.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 
 from upnext.contracts import Event
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds  # brings pandas along, which only the lake is worth
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class Lake(Port, Protocol):
         """A whole table or some columns of it; MissingData when there is none."""
         ...
 
-    def scan(self, table: str, version: int | None = None) -> ds.Dataset:
+    def scan(self, table: str, version: int | None = None) -> "ds.Dataset":
         """A lazy Arrow data set over a table, for engines that push filters down."""
         ...
 
