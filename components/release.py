@@ -1,14 +1,17 @@
 """Binding what must match into one bundle, and registering it."""
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-from feature_repo.layout import layouts
-from models.bundle import Bundle, assemble
 
+from components.examples import load_layouts
 from components.pipeline import Job, Outcome
 from components.runner import Report
+from feature_repo.offline import aligned
+from feature_repo.specs import VIDEO
+from models.bundle import Bundle, assemble
 from models.dataset import Dataset
 from models.popularity import Popularity
 from upnext import tracking
@@ -23,13 +26,14 @@ def bind(job: Job, out: Path, at: datetime | None = None, index: Path | None = N
     """
     data = Dataset.load(job.input("examples"))
     at = at or datetime.fromtimestamp(data.split.holdout_start / 1e6, UTC)
+    layouts = load_layouts(job.input("examples"))
     work = out.parent / "parts"
     work.mkdir(parents=True, exist_ok=True)
     with connect(job.settings) as stores:
         outcomes = stores.lake.read("outcomes")
         popularity = Popularity.of(outcomes, data.catalogue, int(at.timestamp() * 1e6))
         popularity.save(work / "popularity.npz")
-        np.save(work / "video_features.npy", _video_features(stores.lake, data.catalogue, at))
+        np.save(work / "video_features.npy", aligned(stores.lake, VIDEO.name, at, data.catalogue.ids))
     parts = {
         "catalogue.parquet": job.input("examples") / "catalogue.parquet",
         "popularity.npz": work / "popularity.npz",
@@ -47,7 +51,7 @@ def bind(job: Job, out: Path, at: datetime | None = None, index: Path | None = N
         "until": job.end.isoformat(),
         "source": job.source,
         "data_versions": versions.data_versions if versions else {},
-        "layouts": {view: layout.to_dict() for view, layout in layouts().items()},
+        "layouts": {view: json.loads(layout.to_json()) for view, layout in layouts.items()},
     }
     return assemble(parts, out, meta)
 

@@ -1,0 +1,191 @@
+"""The pipeline's steps: each opens what it needs, calls the part that does the work, and reports on it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from components.pipeline import Job, Outcome
+from upnext.errors import ConfigError
+from upnext.ports import Lake
+from upnext.stores import connect
+
+HOUR = timedelta(hours=1)
+Config = TypeVar("Config")
+
+
+def ingest(job: Job) -> Outcome:
+    """Source -> Delta tables videos, users, events, quarantine, outcomes."""
+    import pyarrow.compute as pc
+
+    from components.ingest import ingest as bring_in
+    from upnext.sources import open_source
+
+    source = open_source(job.source, job.settings)
+    with connect(job.settings) as stores, progress("events") as told:
+        counts = bring_in(
+            source, stores.lake, job.until, name=job.source, progress=lambda rows: told(rows, None)
+        )
+        newest = pc.max(stores.lake.read("events", ["timestamp"])["timestamp"]).as_py()
+        versions = _versions(stores.lake, "events", "videos", "users", "outcomes")
+    reasons = counts.pop("reasons")
+    return Outcome(
+        metrics={name: float(str(value)) for name, value in counts.items()},
+        data_versions=versions,
+        details={
+            "until": (job.until or _next_hour(newest)).isoformat(),
+            "timed": source.timed,
+            "quarantined": reasons,
+        },
+    )
+
+
+def features(job: Job) -> Outcome:
+    """Outcomes, videos, users -> snapshots of features, daily and at the times where the data is split."""
+    from components.features import build_features
+    from components.split import split_times, time_span
+
+    with connect(job.settings) as stores, progress("snapshots") as told:
+        first, until = time_span(stores.lake, job.end)
+        split = split_times(first, until)
+        times = [_time(at) for at in (split.history_end, split.valid_start, split.holdout_start)]
+        metrics = build_features(stores.lake, first, until, times, progress=told)
+        versions = _versions(stores.lake, "outcomes", "features_user", "features_video")
+    metrics.pop("seconds")
+    return Outcome(metrics, data_versions=versions)
+
+
+def materialise(job: Job) -> Outcome:
+    """Newest features, catalogue, profiles and recent engagement -> the online stores."""
+    from components.materialise import materialise as fill
+
+    with connect(job.settings) as stores, progress("rows") as told:
+        return Outcome(fill(stores, job.settings, job.end, progress=told))
+
+
+def examples(job: Job) -> Outcome:
+    """Outcomes and features of their time -> the data set that the models learn from."""
+    from components.examples import ExamplesConfig, build_examples
+    from feature_repo.repo import feature_store
+
+    config = _config(job, "examples", ExamplesConfig)
+    with connect(job.settings) as stores, progress("examples") as told:
+        built = build_examples(stores.lake, feature_store(job.settings), job.end, config, progress=told)
+    built.save(job.out)
+    data = built.dataset
+    sizes = {f"{part}_examples": float(len(rows)) for part, rows in data.examples.items()}
+    return Outcome(
+        {**sizes, "interactions": float(len(data.interactions)), "videos": float(len(data.catalogue))},
+        params=_params(config),
+        details={name: _time(at).isoformat() for name, at in asdict(data.split).items()},
+    )
+
+
+def als(job: Job) -> Outcome:
+    """Interactions before the ranker's window -> item factors, and each video's neighbours."""
+    from models.als import AlsConfig, AlsModel
+    from models.dataset import Dataset
+    from models.neighbours import Neighbours
+
+    config = _config(job, "als", AlsConfig)
+    data = Dataset.load(job.input("examples"))
+    model = AlsModel.fit(data.history, len(data.catalogue), config)
+    model.save(job.out / "model")
+    Neighbours.fit(data.history, len(data.catalogue)).save(job.out / "neighbours")
+    known = np.any(model.factors != 0, axis=1)
+    return Outcome(
+        {"interactions": float(len(data.history)), "videos_known": float(known.sum())}, _params(config)
+    )
+
+
+def two_tower(job: Job) -> Outcome:
+    """Interactions before the ranker's window -> item vectors and the user tower."""
+    from models.two_tower import TwoTowerConfig, train
+
+    from models.dataset import Dataset
+
+    config = _config(job, "two_tower", TwoTowerConfig)
+    data = Dataset.load(job.input("examples"))
+    with progress("two-tower") as told:
+        metrics = train(data, job.out / "model", config, progress=told)
+    return Outcome(metrics, _params(config))
+
+
+def ranker(job: Job) -> Outcome:
+    """Examples with the retrievers' scores -> the multi-task ranker and the weights of its heads."""
+    from components.examples import load_layouts
+    from components.training import rank_data, rank_schema
+    from models.dataset import Dataset
+    from models.ranker import RankerConfig, fit
+
+    config = _config(job, "ranker", RankerConfig)
+    schema = rank_schema(load_layouts(job.input("examples")))
+    data = Dataset.load(job.input("examples"))
+    with connect(job.settings) as stores:
+        train, valid = rank_data(job, data, stores.lake)
+    with progress("ranker") as told:
+        model = fit(train, valid, schema, config, progress=lambda epoch, *_: told(epoch, config.epochs))
+    model.save(job.out / "model")
+    figures = model.report["valid"]
+    metrics = {
+        f"valid.{head}.{name}": float(value)
+        for head, each in figures.items()
+        for name, value in each.items()
+        if value is not None and np.isfinite(value)
+    }
+    sizes = {"train_examples": float(len(train)), "valid_examples": float(len(valid))}
+    return Outcome({**sizes, **metrics}, _params(config), details={"notes": model.report["notes"]})
+
+
+def index(job: Job) -> Outcome:
+    """Item vectors -> the vector index, its recall measured against exact search."""
+    from models.towers import Towers
+
+    from models.index import ExactIndex, build_index, recall_against
+
+    vectors = Towers.load(job.input("two_tower") / "model").items
+    built = build_index(vectors)
+    built.save(job.out / "model")
+    sample = vectors[np.random.default_rng(0).choice(len(vectors), min(1_000, len(vectors)), replace=False)]
+    k = min(500, len(vectors))
+    recall = recall_against(ExactIndex.build(vectors), built, sample, k)
+    return Outcome({"vectors": float(len(vectors)), f"recall_at_{k}": recall})
+
+
+@contextmanager
+def progress(label: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar on the terminal, told (done, total or None); nothing where nobody looks."""
+    columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(label, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _config(job: Job, step: str, kind: type[Config]) -> Config:
+    given = job.settings.training.get(step, {})
+    try:
+        return kind(**given)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"UPNEXT_TRAINING has {given!r} for {step}: {error}") from error
+
+
+def _params(config: Any) -> dict[str, Any]:
+    return asdict(config) if is_dataclass(config) and not isinstance(config, type) else {}
+
+
+def _versions(lake: Lake, *tables: str) -> dict[str, int]:
+    return {table: lake.version(table) for table in tables}
+
+
+def _next_hour(time: datetime) -> datetime:
+    return time.astimezone(UTC).replace(minute=0, second=0, microsecond=0) + HOUR
+
+
+def _time(micros: int) -> datetime:
+    return datetime.fromtimestamp(micros / 1e6, UTC)
