@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.bundle import Bundle
+from models.crosses import LENGTH
 from serving import postrank, retrievers
 from serving.candidates import Candidates, Pool, union
 from serving.groups import Groups
@@ -45,8 +46,8 @@ class Funnel:
     def crowd(self, viewers: Sequence[Viewer]) -> Crowd:
         """Viewers with their vectors: ALS by fold-in, the user tower on the recent past."""
         histories = pasts(viewers)
-        bundle = self.bundle
-        return Crowd(viewers, histories, bundle.als.fold_in(histories), bundle.towers.encode(histories))
+        recent, bundle = histories.newest(LENGTH), self.bundle
+        return Crowd(viewers, histories, bundle.als.fold_in(recent), bundle.towers.encode(recent))
 
     def anonymous(self, viewers: Sequence[Viewer]) -> Crowd:
         """Viewers without vectors, for when those cannot be had."""

@@ -9,9 +9,9 @@ import numpy as np
 from models.utility import utility
 from numpy.typing import NDArray
 
-from feature_repo.context import context_features
+from feature_repo.context import CONTEXT_HISTORY, context_features
 from models.bundle import Bundle
-from models.crosses import LENGTH, Viewers
+from models.crosses import Viewers
 from models.layout import FeatureLayout
 from serving.viewer import Crowd
 
@@ -42,17 +42,17 @@ class BundleRanker:
         if not len(rows):
             return Ranked(np.empty(0, np.float32), {})
         bundle, viewer = self.bundle, crowd.viewers[0]
-        histories = crowd.histories.newest(LENGTH)
         now = np.asarray([viewer.now])
         viewers = Viewers(
-            histories=histories,
+            histories=crowd.histories,
             als=crowd.als,
             tower=crowd.tower,
             now=now,
             region=bundle.crosses.region_codes([viewer.region]),
             language=bundle.crosses.language_codes([viewer.language]),
         )
-        context = context_features(self._context, now, [viewer.surface], [viewer.device], histories)
+        recent = crowd.histories.newest(CONTEXT_HISTORY)
+        context = context_features(self._context, now, [viewer.surface], [viewer.device], recent)
         heads = bundle.scorer.score(
             viewer.features,
             bundle.video_features[rows],
