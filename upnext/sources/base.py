@@ -1,13 +1,14 @@
 """What every source of data offers, and the small things that readers share."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
 
+from upnext.contracts import QUARANTINE
 from upnext.errors import MissingData
 
 Tables = Iterator[pa.Table]
@@ -70,3 +71,9 @@ def find_some(folder: Path, *patterns: str) -> list[Path]:
         present = ", ".join(sorted(path.name for path in folder.iterdir())[:20]) or "nothing"
         raise MissingData(f"{folder} has no {' or '.join(patterns)} (nor .gz): it holds {present}")
     return paths
+
+
+def mapped(tables: Tables, change: Callable[[pa.Table], pa.Table]) -> Tables:
+    """Tables of rows as ``change`` makes them; quarantined rows in between as they are."""
+    for table in tables:
+        yield table if table.schema.equals(QUARANTINE) else change(table)

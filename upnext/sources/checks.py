@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from upnext.contracts import EVENTS, QUARANTINE, USERS, VIDEOS, EventType
+from upnext.sources.base import Tables
 from upnext.sources.cells import NAMES, Mask, convert
 from upnext.sources.ids import row_ids
 
@@ -79,14 +80,16 @@ def quarantine(rows: pa.Table, name: str, reasons: Sequence[str], source: str) -
     return pa.table(columns, schema=QUARANTINE)
 
 
-def typed_rows(
-    raw: pa.Table, types: dict[str, pa.DataType], name: str, source: str
-) -> tuple[pa.Table, pa.Table]:
-    """Raw columns cast to the types named, none of which may be null: (typed rows, refused rows)."""
-    typed, reasons = _cast(raw, pa.schema(types))
-    for column in types:
-        _note(reasons, typed[column].is_null(), f"{column} is missing")
-    return _part(raw, typed, reasons, name, source)
+def typed_rows(tables: Tables, types: dict[str, pa.DataType], name: Name, source: str) -> Tables:
+    """Raw tables cast to the columns and types named, none of which may be null; the others quarantined."""
+    for raw in tables:
+        if raw.schema.equals(QUARANTINE):
+            yield raw
+            continue
+        typed, reasons = _cast(raw, pa.schema(types))
+        for column in types:
+            _note(reasons, typed[column].is_null(), f"{column} is missing")
+        yield from (part for part in _part(raw, typed, reasons, name, source) if len(part))
 
 
 def _part(

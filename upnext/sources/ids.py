@@ -6,6 +6,7 @@ They are made for whole columns at once; hashing row by row would dominate the r
 
 from collections.abc import Sequence
 from hashlib import blake2b
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -21,18 +22,32 @@ _NULL = np.uint64(0x5851F42D4C957F2D)
 Words = NDArray[np.uint64]
 
 
-def row_ids(*columns: pa.Array | pa.ChunkedArray | str) -> pa.StringArray:
+Column: TypeAlias = pa.Array | pa.ChunkedArray | str
+
+
+def row_ids(*columns: Column) -> pa.StringArray:
     """Ids str[n] of rows by their content.
 
     columns: integer, time, boolean or string columns of one length n; a plain string is a constant, such
     as the kind of the event. The order of the columns matters, and null differs from every value.
     """
+    return _format(_hash(columns))
+
+
+def row_fractions(*columns: Column) -> NDArray[np.float64]:
+    """Numbers in [0, 1), float64[n], spread evenly by the rows' content; columns as in :func:`row_ids`."""
+    fractions: NDArray[np.float64] = (_hash(columns)[0] >> np.uint64(11)) * 2.0**-53
+    return fractions
+
+
+def _hash(columns: Sequence[Column]) -> Words:
+    """uint64[2, n]: 128 bits for each row."""
     length = next(len(column) for column in columns if not isinstance(column, str))
     state = np.broadcast_to(_SEEDS[:, None], (2, length))
     for column in columns:
         words = _constant(column, length) if isinstance(column, str) else _words(column)
         state = _mix(_mix(state ^ words) + _SEEDS[:, None])
-    return _format(state)
+    return state
 
 
 def _mix(x: Words) -> Words:

@@ -19,8 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from upnext.contracts import QUARANTINE, UtcTime
-from upnext.sources.base import Tables, existing_folder, find, find_some, slug
+from upnext.contracts import UtcTime
+from upnext.sources.base import Tables, existing_folder, find, find_some, mapped, slug
 from upnext.sources.cells import convert
 from upnext.sources.checks import typed_rows
 from upnext.sources.ids import row_ids
@@ -56,42 +56,32 @@ class KuaiRandSource:
     def videos(self) -> Tables:
         columns = ("author_id", "upload_dt", "video_duration", "tag")
         for path in find_some(self.folder, "video_features_basic*.csv"):
-            for raw in read_csv(path, "videos", ["video_id"], columns):
-                yield raw if raw.schema.equals(QUARANTINE) else _videos(raw)
+            yield from mapped(read_csv(path, "videos", ["video_id", *columns], ()), _videos)
 
     def users(self) -> Tables:
         for path in find(self.folder, "user_features*.csv"):
-            for raw in read_csv(path, "users", ["user_id"]):
-                yield raw if raw.schema.equals(QUARANTINE) else segments(raw)
+            yield from mapped(read_csv(path, "users", ["user_id"]), segments)
 
     def events(self, since: datetime | None = None) -> Tables:
         for path in sorted(self.folder.glob("user_sequences*.parquet")):
             yield from _sequences(path)
         for path in self._logs:
-            for raw in read_csv(path, "events", list(_LOG), ()):
-                if raw.schema.equals(QUARANTINE):
-                    yield raw
-                    continue
-                rows, refused = typed_rows(raw, _LOG, "events", str(path))
-                yield _events(rows)
-                if len(refused):
-                    yield refused
+            raw = read_csv(path, "events", list(_LOG), ())
+            yield from mapped(typed_rows(raw, _LOG, "events", str(path)), _events)
 
 
 def _videos(raw: pa.Table) -> pa.Table:
     """Catalogue columns; the tag column holds up to several tag ids, of which the first is the category."""
-    empty = pa.nulls(len(raw), pa.string())
-    column = {name: raw[name] if name in raw.column_names else empty for name in raw.column_names}
-    tags = pc.split_pattern(column.get("tag", empty), ",")
-    duration, _ = convert(column.get("video_duration", empty), pa.float64())
+    tags = pc.split_pattern(raw["tag"], ",")
+    duration, _ = convert(raw["video_duration"], pa.float64())
     return pa.table(
         {
             "video_id": raw["video_id"],
             "tags": tags,
             "category": pc.list_element(tags, 0),
-            "creator_id": column.get("author_id", empty),
+            "creator_id": raw["author_id"],
             "duration_ms": pc.if_else(pc.greater(duration, 0.0), pc.round(duration).cast(pa.int64()), None),
-            "uploaded_at": column.get("upload_dt", empty),
+            "uploaded_at": raw["upload_dt"],
         }
     )
 

@@ -43,38 +43,26 @@ def demand(path: Path, found: Sequence[str], required: Sequence[str]) -> None:
 
 
 def read_csv(
-    path: Path,
-    table: str,
-    required: Sequence[str],
-    optional: Sequence[str] | None = None,
-    *,
-    names: Sequence[str] | None = None,
-    delimiter: str = ",",
-    encoding: str = "utf8",
+    path: Path, table: str, required: Sequence[str], optional: Sequence[str] | None = None
 ) -> Tables:
     """Text columns of a CSV file, plain or gzipped: the required ones, and of the optional those present.
 
-    optional None: all that there are. names: the columns of a file without a header.
+    optional None: all that there are.
     """
     with readable(path):
-        header = list(names) if names else _header(path, delimiter, encoding)
+        header = _header(path)
         demand(path, header, required)
         wanted = header if optional is None else [c for c in header if c in required or c in optional]
-        malformed: list[str] = []
+        malformed: list[tuple[str, str]] = []
 
         def keep(row: pa.csv.InvalidRow) -> str:
-            malformed.append(f"{row.actual_columns} cells where {row.expected_columns} belong\t{row.text}")
+            malformed.append((f"{row.actual_columns} cells where {row.expected_columns} belong", row.text))
             return "skip"
 
         reader = pa.csv.open_csv(
             str(path),
-            pa.csv.ReadOptions(block_size=_BLOCK_BYTES, column_names=names, encoding=encoding),
-            pa.csv.ParseOptions(
-                delimiter=delimiter,
-                newlines_in_values=not names,
-                quote_char=False if names else '"',
-                invalid_row_handler=keep,
-            ),
+            pa.csv.ReadOptions(block_size=_BLOCK_BYTES),
+            pa.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=keep),
             pa.csv.ConvertOptions(
                 column_types=dict.fromkeys(header, pa.string()),
                 include_columns=wanted,
@@ -86,23 +74,33 @@ def read_csv(
             if batch.num_rows:
                 yield pa.Table.from_batches([batch])
             if malformed:
-                yield _malformed(malformed, table, path)
+                reasons, lines = zip(*malformed, strict=True)
+                yield quarantine(pa.table({"line": list(lines)}), table, reasons, str(path))
                 malformed.clear()
 
 
-def _malformed(rows: list[str], table: str, path: Path) -> pa.Table:
-    parts = [row.split("\t", 1) for row in rows]
-    lines = pa.table({"line": [line for _, line in parts]})
-    return quarantine(lines, table, [reason for reason, _ in parts], str(path))
-
-
-def _header(path: Path, delimiter: str, encoding: str) -> list[str]:
+def _header(path: Path) -> list[str]:
     opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8-sig" if encoding == "utf8" else encoding, newline="") as file:
-        header = next(csv.reader(file, delimiter=delimiter), [])
+    with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
+        header = next(csv.reader(file), [])
     if not header:
         raise EmptyData(f"{path} is empty: the first line must name the columns")
     return header
+
+
+def read_split(
+    path: Path, table: str, separator: str, names: Sequence[str], encoding: str = "utf8"
+) -> Tables:
+    """Text columns of a file without header or quotes, whose lines have a cell for each of the names."""
+    for lines in read_lines(path, encoding):
+        cells = pc.split_pattern(pa.array(lines, pa.string()), separator)
+        whole = pc.equal(pc.list_value_length(cells), len(names))
+        flat = pc.list_flatten(cells.filter(whole))
+        yield pa.table({name: flat[place :: len(names)] for place, name in enumerate(names)})
+        broken = pa.table({"line": lines}).filter(pc.invert(whole))
+        if len(broken):
+            reason = f"not {len(names)} cells parted by {separator!r}"
+            yield quarantine(broken, table, [reason] * len(broken), str(path))
 
 
 def read_lines(path: Path, encoding: str = "utf8") -> Iterator[list[str]]:

@@ -8,12 +8,12 @@ UNKNOWN = ("UNKNOWN", "-124", "-124.0")
 """How the Kuaishou sets write that a value is not known."""
 
 
-def segments(raw: pa.Table, skip: tuple[str, ...] = ()) -> pa.Table:
-    """Users of text columns: user_id as it is, every other column but ``skip`` as one token of segments.
+def segments(raw: pa.Table) -> pa.Table:
+    """Users of text columns: user_id as it is, every other column as one token of segments.
 
     Null and unknown values give no token; a token is cut at 64 characters.
     """
-    names = [name for name in raw.column_names if name != "user_id" and name not in skip]
+    names = [name for name in raw.column_names if name != "user_id"]
     tokens = [_tokens(raw[name], name) for name in names]
     if not names:
         return raw.select(["user_id"])
