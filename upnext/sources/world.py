@@ -10,7 +10,7 @@ from upnext.world.world import World
 
 
 class WorldSource:
-    """A world's catalogue, viewers and log. More days on the same options are the same events and then more."""
+    """A world's catalogue, viewers and log. More days of the same world only add events."""
 
     timed = True
 

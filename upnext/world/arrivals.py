@@ -16,12 +16,13 @@ RECENCY = 1.5
 def arrival_us(
     seed: int, stream: Stream, rows: NDArray[np.int64], initial: int, span_days: int
 ) -> NDArray[np.int64]:
-    """Microseconds since 1970 at which each row arrived: int64[n]; the oldest ``span_days`` before the start."""
+    """When each row arrived, in µs since 1970: int64[n]; the oldest ``span_days`` before the start."""
     within = uniform(keys_at(seed, stream, rows), 0)
     before = np.maximum(initial - rows - within, 0.0) / initial
     after = np.maximum(rows - initial + within, 0.0) / (DAILY_GROWTH * initial)
     days = np.where(rows < initial, -span_days * before**RECENCY, after)
-    return START_US + np.floor(days * DAY_US).astype(np.int64)
+    times: NDArray[np.int64] = START_US + np.floor(days * DAY_US).astype(np.int64)
+    return times
 
 
 def arrived(seed: int, stream: Stream, at_us: int, initial: int) -> int:

@@ -19,7 +19,7 @@ _GRID = 4096
 def _table(concentration: float) -> NDArray[np.float64]:
     """Quantiles float64[means, draws] of Beta(m * c, (1 - m) * c).
 
-    In the angle t with x = sin²t the density is sin^(2a-1) t · cos^(2b-1) t, tame enough at both ends for sums.
+    In the angle t with x = sin²t the density is sin^(2a-1) t · cos^(2b-1) t, tame enough at its ends to sum.
     """
     edges = np.linspace(0.0, np.pi / 2.0, _GRID + 1)
     middles = (edges[1:] + edges[:-1]) / 2.0

@@ -23,6 +23,7 @@ BACK_CATALOGUE_DAYS = 365
 MAIN_TOPIC_SHARE = 0.75
 STYLE, OWN = 0.5, 0.35
 """Lengths of the creator's style and of the video's own noise beside the unit length of the topic."""
+DURATION_SPREAD = 0.7
 SHORTEST_S, LONGEST_S = 10.0, 1200.0
 _CHUNK = 65_536
 
@@ -89,7 +90,7 @@ def draw_videos(config: WorldConfig, space: Space, rows: NDArray[np.int64]) -> V
     topic = np.where(uniform(keys, 1) < MAIN_TOPIC_SHARE, who.topics[:, 0], who.topics[:, 1])
     draws = normals(keys, 10, 3)
     own = OWN / np.sqrt(DIMENSIONS) * normals(keys, 30, DIMENSIONS)
-    duration = TOPIC_SECONDS[topic] * np.exp(0.8 * draws[:, 1])
+    duration = TOPIC_SECONDS[topic] * np.exp(DURATION_SPREAD * draws[:, 1])
     return Videos(
         rows=rows,
         creator=creator,

@@ -47,7 +47,7 @@ class WorldConfig:
 
     @property
     def dataset(self) -> str:
-        """Slug for Settings.activate: ``world``, with 8 hex digits of the identity when it is not the default."""
+        """Slug for Settings.activate: ``world``, with 8 hex digits unless it is the default identity."""
         identity = f"users={self.users},videos={self.videos},seed={self.seed}"
         default = WorldConfig()
         if (self.users, self.videos, self.seed) == (default.users, default.videos, default.seed):

@@ -1,8 +1,8 @@
-"""Random numbers by coordinates: the same place in the world gives the same number, in whatever order asked.
+"""Random numbers by coordinates: the same place in the world gives the same number, asked in any order.
 
-A draw is a hash of (seed, stream, coordinates, index) by SplitMix64's finaliser (Steele, Lea and Flood, 2014),
-vectorised over coordinates. numpy's own counter-based generator, Philox, takes one key per generator object;
-here every viewer, video and slot has a key of its own, thousands at a time.
+A draw is a hash of (seed, stream, coordinates, index) by the finaliser of SplitMix64 (Steele, Lea and Flood,
+2014), vectorised over coordinates. numpy's own counter-based generator, Philox, takes one key per generator
+object; here every viewer, video and slot has a key of its own, thousands at a time.
 """
 
 from enum import IntEnum
@@ -74,7 +74,7 @@ def uniforms(keys: Keys, first: int, count: int) -> Floats:
 
 
 def normals(keys: Keys, first: int, count: int) -> Floats:
-    """Standard normal draws by Box and Muller: float64[..., count]; uses indices up to ``first + 2 * count``."""
+    """Standard normal draws (Box and Muller): float64[..., count]; takes 2 * count indices from ``first``."""
     radius = np.sqrt(-2.0 * np.log(uniforms(keys, first, count)))
     return radius * np.cos(2.0 * np.pi * uniforms(keys, first + count, count))
 

@@ -1,4 +1,4 @@
-"""The world's fixed tables: topics, regions, languages, devices, age groups, and the latent space of tastes."""
+"""The world's fixed tables (topics, regions, languages, devices, ages) and the latent space of tastes."""
 
 from dataclasses import dataclass
 

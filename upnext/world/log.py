@@ -5,10 +5,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from upnext.contracts import EVENTS, EventType
-from upnext.world.behaviour import Audience, Outcome, SessionState
+from upnext.world.behaviour import Outcome
 from upnext.world.columns import key_ids, named, present, row_ids, uuids
 from upnext.world.draws import Floats, Keys, extend
+from upnext.world.expectation import Audience
 from upnext.world.geography import DEVICES, REGIONS
+from upnext.world.state import SessionState
 from upnext.world.words import topic_words
 
 KINDS = tuple(str(kind) for kind in EventType)
@@ -91,7 +93,7 @@ def search_rows(
     words: NDArray[np.int32],
     which: NDArray[np.int64],
 ) -> Rows:
-    """Searches of the sessions that ``which`` lists, at the time of their audience; ``words`` int32[B] are word codes."""
+    """Searches of the sessions in ``which``, at their audience's time; ``words`` are codes, int32[B]."""
     part = np.empty(len(which), dtype=ROW)
     part["time_us"] = audience.at_us[which]
     part["kind"] = _code(EventType.SEARCH)

@@ -4,12 +4,15 @@ Each slot of a page is an independent draw from
 
     p(v | viewer, day) = 0.20 / n  +  0.45 · f_v / F  +  0.35 · q_k(v) · g_v / G_k(v)
 
-over the n videos live when the day began. f_v is the platform's popularity and freshness of a video on that day
-(F the sum over videos), q_k the viewer's taste for topic k as the platform believes it (renormalised over topics
-that have a live video; after a search the searched topic has all of it), g_v = sqrt(f_v) and G_k the sum of g over
-topic k. The first video drawn keeps its slot; a later slot of the page that draws it again stays empty, as does one
-that draws an age-restricted video for a minor. So the probability of seeing v at position i is exactly
-p(v) · (1 - p(v))^i, whatever the other slots hold, and that is the propensity in the log.
+over the n videos live when the day began. f_v is the platform's popularity and freshness of a video on that
+day (F the sum over videos), q_k the viewer's taste for topic k as the platform believes it (renormalised
+over topics that have a live video; after a search the searched topic has all of it), g_v = sqrt(f_v) and
+G_k the sum of g over topic k.
+
+Repeats: a slot that draws a video which an earlier slot of the page drew stays empty, and so does one that
+draws an age-restricted video for a minor. Being seen at position i therefore takes drawing v there and at
+none of the i places above, which has probability p(v) · (1 - p(v))^i exactly: that is the propensity in the
+log.
 """
 
 from dataclasses import dataclass
@@ -31,9 +34,9 @@ _FRESH_DAYS = 30.0
 class LoggingPolicy:
     """The mixture on one day over the n videos live at its start.
 
-    popular: float64[n], f. topical: float64[n], g. order: int32[n], rows sorted by topic. edges: int64[25], where
-    each topic begins in it. popular_below: float64[n], running sum of f; topical_below: float64[n + 1], of g in
-    topic order. topics: int8[n].
+    popular, topical: float64[n], f and g. topics: int8[n]. order: int32[n], rows sorted by topic.
+    edges: int64[25], where each topic begins in that order. popular_below: float64[n], running sum of f.
+    topical_below: float64[n + 1], running sum of g in topic order.
     """
 
     popular: Floats
@@ -68,21 +71,23 @@ class LoggingPolicy:
         kept = tastes * (np.diff(self.edges) > 0)
         total = kept.sum(axis=1, keepdims=True)
         anything = (np.diff(self.edges) > 0) / np.count_nonzero(np.diff(self.edges))
-        return np.where(total > 0, kept / np.where(total > 0, total, 1.0), anything)
+        shares: Floats = np.where(total > 0, kept / np.where(total > 0, total, 1.0), anything)
+        return shares
 
     def probability(self, beliefs: Floats, rows: NDArray[np.int32]) -> Floats:
         """p(v | viewer, day) of rows int32[B, K]: float64[B, K]; over all live rows it sums to one."""
         topic = self.topics[rows].astype(np.int64)
         mass = np.diff(self.topical_below[self.edges])
         within = self.topical[rows] / mass[topic]
-        return (
+        chance: Floats = (
             UNIFORM / len(self.topics)
             + POPULAR * self.popular[rows] / self.popular_below[-1]
             + TOPICAL * np.take_along_axis(beliefs, topic, axis=1) * within
         )
+        return chance
 
     def draw(self, beliefs: Floats, draws: Floats) -> NDArray[np.int32]:
-        """Rows int32[B, K] from uniform draws float64[B, K, 3] (component; row or topic; row in the topic)."""
+        """Rows int32[B, K] from uniform draws float64[B, K, 3]: component, row or topic, row in the topic."""
         n = len(self.topics)
         part, first, second = draws[..., 0], draws[..., 1], draws[..., 2]
         anywhere = (first * n).astype(np.int32)
@@ -102,7 +107,7 @@ class LoggingPolicy:
 
 
 def without_repeats(drawn: NDArray[np.int32], barred: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Slots int32[B, K] with -1 where an earlier slot holds the same video, or where it is barred (bool[B, K])."""
+    """Slots int32[B, K], -1 where an earlier slot drew the same video or where barred (bool[B, K])."""
     before = np.tri(drawn.shape[1], k=-1, dtype=np.bool_)
     again = ((drawn[:, :, None] == drawn[:, None, :]) & before).any(axis=2)
     return np.where(again | barred, np.int32(-1), drawn)

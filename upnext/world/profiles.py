@@ -22,7 +22,7 @@ _PLANS = ("free", "plus", "family")
 
 
 def user_table(config: WorldConfig, viewers: Viewers) -> pa.Table:
-    """Viewers in the columns of USERS. Topics are what four in ten named when they came, often incompletely."""
+    """Viewers in the columns of USERS. Four in ten named topics when they came, often not all."""
     keys = keys_at(config.seed, Stream.PROFILE, viewers.rows)
     weights = weights_at(viewers, np.full(len(viewers.rows), START_US))
     ranked = np.argsort(-weights, axis=1, kind="stable")[:, :TOPICS_TOLD]
@@ -46,7 +46,7 @@ def user_table(config: WorldConfig, viewers: Viewers) -> pa.Table:
 
 
 def video_table(config: WorldConfig, videos: Videos) -> pa.Table:
-    """Videos in the columns of VIDEOS. Words follow the true topic, a tag in ten another; see ``topics_named``."""
+    """Videos in the columns of VIDEOS. Titles follow the true topic, tags mostly, categories nearly."""
     keys = keys_at(config.seed, Stream.TEXT, videos.rows)
     thumbnail = pc.binary_join_element_wise(f"world://{config.seed}", row_ids("v", videos.rows), "/")
     columns = {
@@ -87,7 +87,7 @@ def _titles(videos: Videos, draws: NDArray[np.float64]) -> pa.Array:
 
 
 def _tags(config: WorldConfig, videos: Videos, draws: NDArray[np.float64]) -> pa.ListArray:
-    """Two to five words: mostly of the topic, some of the creator's other topic, some of any; a few in English."""
+    """Up to five words, mostly of the topic, some of the creator's second one or of any; a few in English."""
     n = len(videos.rows)
     count = 2 + (draws[:, -1] * (MOST_TAGS - 1)).astype(np.int64)
     kind, pick, other = (draws[:, i * MOST_TAGS : (i + 1) * MOST_TAGS] for i in range(3))

@@ -5,14 +5,16 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from upnext.world.behaviour import SessionState, gather, respond
+from upnext.world.behaviour import respond
 from upnext.world.catalogue import Videos, videos_by
 from upnext.world.config import DAY_US, START_US, WorldConfig
 from upnext.world.draws import Keys, extend, uniform, uniforms
+from upnext.world.expectation import gather
 from upnext.world.geography import LANGUAGES, TOPICS, Space
 from upnext.world.log import ROW, SURFACES, Rows, in_time_order, rows_of, search_rows
 from upnext.world.logging_policy import LoggingPolicy, propensities, without_repeats
 from upnext.world.population import believed_tastes, draw_viewers, tastes_at
+from upnext.world.state import SessionState
 from upnext.world.visits import Visits, devices_used, draw_visits, searches
 from upnext.world.words import WORDS_PER_TOPIC
 
@@ -73,8 +75,8 @@ def log_rows(
 ) -> Iterator[Rows]:
     """Rows with since <= time < until, in time order within and across batches.
 
-    Sessions run over midnight, so it begins a day early. What a batch of sessions leaves behind at or after the
-    start of the next batch waits for it: that is the sessions under way, and all that is ever held.
+    Sessions run over midnight, so it begins a day early. Events of a batch of sessions that fall after the
+    start of the next batch wait for it: they belong to sessions under way, and are all that is ever held.
     """
     waiting = np.empty(0, dtype=ROW)
     first = max(0, (since_us - START_US) // DAY_US - 1)

@@ -83,7 +83,8 @@ def _poisson(draw: Floats, mean: Floats) -> NDArray[np.int64]:
 def _hour(share: Floats) -> Floats:
     """Hour of the day before which a share of its sessions start: float64 in [0, 24)."""
     below = np.concatenate([[0.0], np.cumsum(HOUR_SHARES)]) / HOUR_SHARES.sum()
-    return np.interp(share, below, np.arange(25.0)).clip(max=np.nextafter(24.0, 0.0))
+    hours: Floats = np.minimum(np.interp(share, below, np.arange(25.0)), np.nextafter(24.0, 0.0))
+    return hours
 
 
 def devices_used(session: Keys, usual: NDArray[np.int8]) -> NDArray[np.int8]:
