@@ -42,6 +42,7 @@ def build_features(
     ----------
     since, until
         Snapshots lie on multiples of ``every`` (midnights, UTC, by default) between them; one more at each.
+        Training reads those from the end of the retrievers' history on (:mod:`components.split`).
     times
         Further snapshots, such as where the data set is split. Those outside the interval are left out.
     progress

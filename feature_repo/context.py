@@ -19,6 +19,8 @@ NEVER_MIN = 90 * 24 * 60
 """Minutes since the last watch where the history knows of none."""
 TIMES = ("hour_sin", "hour_cos", "weekday_sin", "weekday_cos", "weekend")
 HISTORY = ("history_length", "minutes_since_watch")
+CONTEXT_HISTORY = 50
+"""Newest entries of a history that the context looks at."""
 MAX_VALUES = 16
 """Surfaces and devices told apart at most."""
 
@@ -46,11 +48,12 @@ def context_features(
     surface, device
         Where each request comes from; None unknown.
     histories
-        What each viewer had done strictly before ``ts``.
+        What each viewer had done strictly before ``ts``, at least ``CONTEXT_HISTORY`` entries wide.
     """
     hour = ts % DAY_US / DAY_US * 2 * np.pi
     weekday = (ts // DAY_US + EPOCH_WEEKDAY) % 7
     turn = weekday / 7 * 2 * np.pi
+    histories = histories.newest(CONTEXT_HISTORY)
     held = histories.mask
     minutes = np.where(held.any(axis=1), histories.age_s[:, 0] / 60, NEVER_MIN)
     columns = {

@@ -1,5 +1,6 @@
 """Features as they were: whole snapshots, and the point-in-time join that training reads."""
 
+import warnings
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -45,9 +46,13 @@ def snapshot(lake: Lake, view: str, at: datetime) -> tuple[list[str], NDArray[np
     spec = _spec(view)
     taken = [time for time in snapshots(lake, view) if time <= at]
     if not taken:
-        raise MissingData(f"no snapshot of {view} at or before {at:%Y-%m-%dT%H:%M:%SZ}: run `upnext step features`")
+        raise MissingData(
+            f"no snapshot of {view} at or before {at:%Y-%m-%dT%H:%M:%SZ}: run `upnext step features`"
+        )
     columns = [spec.key, *spec.names]
-    table = lake.scan(spec.table).to_table(columns=columns, filter=ds.field(SNAPSHOT) == snapshot_name(taken[-1]))
+    table = lake.scan(spec.table).to_table(
+        columns=columns, filter=ds.field(SNAPSHOT) == snapshot_name(taken[-1])
+    )
     table = table.take(pc.sort_indices(table[spec.key]))
     return table[spec.key].to_pylist(), matrix(table, spec.names)
 
@@ -86,7 +91,9 @@ def point_in_time(
         }
     )
     service = store.get_feature_service(RANKER)
-    table = store.get_historical_features(rows, service, full_feature_names=True).to_arrow()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # ibis calls DuckDB by names on their way out
+        table = store.get_historical_features(rows, service, full_feature_names=True).to_arrow()
     if table.num_rows != len(ts):
         raise CorruptData(
             f"the point-in-time join made {table.num_rows} rows of {len(ts)}: a snapshot has an entity twice"

@@ -51,7 +51,7 @@ class LakeOfflineStore(OfflineStore):
         full_feature_names: bool = False,
         **_: Any,
     ) -> RetrievalJob:
-        """The newest features at or before each row's time, in the order of ``entity_df``; null where none."""
+        """The newest features at or before each row's time, in ``entity_df``'s order; null where none."""
         if not isinstance(entity_df, pd.DataFrame):
             raise ConfigError("entity_df is not a data frame: this store joins data frames only")
         time = infer_event_timestamp_from_entity_df(dict(entity_df.dtypes))
@@ -149,7 +149,9 @@ def _asof(left: ir.Table, right: ir.Table, view: FeatureView, names: dict[str, s
     stamp = view.batch_source.timestamp_field
     keys = view.projection.join_key_map or {column.name: column.name for column in view.entity_columns}
     keyed = right.select(
-        **{f"__{key}": right[key] for key in keys}, __at=right[stamp], **{n: right[c] for n, c in names.items()}
+        **{f"__{key}": right[key] for key in keys},
+        __at=right[stamp],
+        **{n: right[c] for n, c in names.items()},
     )
     predicates = [left[name] == keyed[f"__{key}"] for key, name in keys.items()]
     joined = left.asof_join(keyed, left[time] >= keyed["__at"], predicates)
@@ -161,7 +163,9 @@ def _asof(left: ir.Table, right: ir.Table, view: FeatureView, names: dict[str, s
 
 def _dataset(source: DataSource | None) -> pa.dataset.Dataset:
     if not isinstance(source, FileSource):
-        raise ConfigError(f"source is {type(source).__name__}: this store reads Delta tables (FileSource) only")
+        raise ConfigError(
+            f"source is {type(source).__name__}: this store reads Delta tables (FileSource) only"
+        )
     return DeltaTable(source.path).to_pyarrow_dataset()
 
 

@@ -19,7 +19,7 @@ BATCH = 20_000
 
 
 def spec_defaults(view: str, layout: FeatureLayout) -> NDArray[np.float32]:
-    """float32[d], the declared value of each feature for an entity that is missing; 0 where none is declared."""
+    """float32[d], the declared value of each feature for a missing entity; 0 where none is declared."""
     declared = {spec.name: spec.default for spec in VIEWS[view].features} if view in VIEWS else {}
     return np.array([declared.get(name, 0.0) for name in layout.names], np.float32)
 

@@ -33,20 +33,12 @@ class PackedOnlineStoreConfig(FeastConfigBaseModel):
 class PackedOnlineStore(OnlineStore):
     """Feast's interface around :class:`feature_repo.packed.PackedFeatures`.
 
-    Feast builds it without arguments and it then opens the URL of the configuration on first use; give it
-    a port that is open already with :meth:`over`, since LMDB lets a process open a folder only once.
+    Feast builds it without arguments; the URL of the configuration is opened on first use.
     """
 
     def __init__(self) -> None:
         self._port: OnlineFeatures | None = None
         self._views: dict[str, PackedFeatures] = {}
-
-    @classmethod
-    def over(cls, port: OnlineFeatures) -> "PackedOnlineStore":
-        """A store over a port that someone else opened and will close."""
-        store = cls()
-        store._port = port
-        return store
 
     def online_write_batch(
         self,
@@ -77,7 +69,7 @@ class PackedOnlineStore(OnlineStore):
         entity_keys: list[EntityKey],
         requested_features: list[str] | None = None,
     ) -> list[tuple[datetime | None, dict[str, Value] | None]]:
-        """Read rows as Feast wants them: event time and a protobuf per feature, (None, None) where missing."""
+        """Rows as Feast wants them: event time and a protobuf per feature, (None, None) where missing."""
         packed = self._packed(config, table)
         layout = packed.layouts[table.name]
         values = packed.read(table.name, [entity_id(key) for key in entity_keys])
@@ -116,9 +108,7 @@ class PackedOnlineStore(OnlineStore):
         layout = layout_of(table)
         known = self._views.get(table.name)
         if known is None or known.layouts[table.name] != layout:
-            known = PackedFeatures(
-                self._open(config), {table.name: layout}, {table.name: defaults_of(table)}
-            )
+            known = PackedFeatures(self._open(config), {table.name: layout}, {table.name: defaults_of(table)})
             self._views[table.name] = known
         return known
 

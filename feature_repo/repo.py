@@ -3,9 +3,7 @@
 from feast import FeatureStore, RepoConfig
 from feast.repo_config import RegistryConfig
 
-from feature_repo.packed_store import PackedOnlineStore
 from feature_repo.views import Definitions, definitions
-from upnext.ports import OnlineFeatures
 from upnext.settings import Settings
 
 PROJECT = "upnext"
@@ -43,11 +41,8 @@ def lake_definitions(settings: Settings) -> Definitions:
     return definitions(lambda table: f"{root}/{table}")
 
 
-def feature_store(settings: Settings, online: OnlineFeatures | None = None) -> FeatureStore:
-    """A Feast store with everything registered. ``online``: the port, where this process has it open already."""
-    config = repo_config(settings)
-    store = FeatureStore(config=config)
-    if online is not None:
-        store._get_provider()._online_store = PackedOnlineStore.over(online)
+def feature_store(settings: Settings) -> FeatureStore:
+    """A Feast store with all definitions registered. It opens the online store when that is first used."""
+    store = FeatureStore(config=repo_config(settings))
     store.apply(lake_definitions(settings).objects)
     return store

@@ -103,8 +103,14 @@ VIDEO = ViewSpec(
         FeatureSpec("creator_impressions_30d", LOG_COUNT, "impressions of its creator's videos, last 30 d"),
         FeatureSpec("creator_watches_30d", LOG_COUNT, "watches of its creator's videos, last 30 d"),
         FeatureSpec("creator_ctr", SHARE, "clicks per impression of its creator, last 30 d, smoothed"),
-        FeatureSpec("creator_long_view_rate", SHARE, "long views per video seen of its creator, last 30 d, smoothed"),
-        FeatureSpec("creator_mean_watch_s", LOG_SECONDS, "watch time per video seen of its creator, last 30 d, smoothed"),
+        FeatureSpec(
+            "creator_long_view_rate", SHARE, "long views per video seen of its creator, last 30 d, smoothed"
+        ),
+        FeatureSpec(
+            "creator_mean_watch_s",
+            LOG_SECONDS,
+            "watch time per video seen of its creator, last 30 d, smoothed",
+        ),
     ),
 )
 """Features of a video."""
@@ -125,7 +131,9 @@ USER = ViewSpec(
         FeatureSpec("idle_h", "ln(1+h)", "hours since the last activity within 90 d; -1 none", -1.0),
         FeatureSpec("sessions_7d", LOG_COUNT, "sessions, last 7 d"),
         FeatureSpec("sessions_30d", LOG_COUNT, "sessions, last 30 d"),
-        FeatureSpec("tenure_d", "ln(1+d)", "days since sign-up, else since first seen within 90 d; -1 unknown", -1.0),
+        FeatureSpec(
+            "tenure_d", "ln(1+d)", "days since sign-up, else since first seen within 90 d; -1 unknown", -1.0
+        ),
         FeatureSpec("region_share", SHARE, "share of viewers in the same region; 0 unknown"),
         FeatureSpec("device_share", SHARE, "share of viewers on the same device; 0 unknown"),
         FeatureSpec("age_group_share", SHARE, "share of viewers of the same age group; 0 unknown"),

@@ -1,0 +1,315 @@
+"""Step ``examples``: labelled (viewer, video, time) triples with the features of their time, cut by time."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+from numpy.typing import NDArray
+
+from components.negatives import Seen, sample_unshown
+from components.split import split_times, time_span
+from feature_repo.context import CONTEXT_HISTORY, MAX_VALUES, context_features, context_layout
+from feature_repo.layout import layouts
+from feature_repo.offline import point_in_time
+from feature_repo.repo import feature_store
+from models.catalogue import Catalogue
+from models.columns import codes, flags, floats, micros
+from models.dataset import HEADS, Dataset, Examples, Interactions, Split
+from models.layout import FeatureLayout
+from upnext.errors import CorruptData, MissingData
+from upnext.ports import Lake
+from upnext.settings import Settings
+
+if TYPE_CHECKING:
+    import feast
+
+CONTEXT = "context"
+"""Name of the context's layout, beside those of the feature views."""
+LAYOUTS_FILE = "layouts.json"
+CHUNK = 65_536
+"""Examples whose histories are held at once."""
+OUTCOMES = (
+    *("user_id", "video_id", "request_id", "session_id", "timestamp", "engaged_at", "date"),
+    *("surface", "device", "position", "shown", "clicked", "liked", "shared", "not_interested"),
+    *("watched", "watch_ms", "watch_fraction"),
+)
+
+
+@dataclass(frozen=True)
+class ExamplesConfig:
+    """How the examples are drawn."""
+
+    max_train: int = 300_000
+    """Labelled rows of the training part at most, before negatives; whole slates are drawn."""
+    max_eval: int = 100_000
+    """The same for tuning and for the hold-out each."""
+    negatives: int = 4
+    """Videos not shown that are added per slate, or per engagement where the log has no impressions."""
+    popular_share: float = 0.5
+    """Share of those drawn by popularity; the rest is uniform."""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class ExampleSet(Dataset):
+    """A data set and the layouts of its feature blocks: user_features, video_features and context."""
+
+    layouts: dict[str, FeatureLayout] = field(default_factory=dict)
+
+    def save(self, folder: Path) -> None:
+        """Write the data set's folder, with ``layouts.json`` in it."""
+        super().save(folder)
+        raw = {name: json.loads(layout.to_json()) for name, layout in self.layouts.items()}
+        (folder / LAYOUTS_FILE).write_text(json.dumps(raw, indent=1))
+
+
+def load_layouts(folder: Path) -> dict[str, FeatureLayout]:
+    """The layouts that :meth:`ExampleSet.save` wrote."""
+    file = folder / LAYOUTS_FILE
+    if not file.is_file():
+        raise MissingData(f"no {LAYOUTS_FILE} in {folder}: run `upnext step examples` first")
+    try:
+        raw = json.loads(file.read_text())
+    except ValueError as error:
+        raise CorruptData(f"{file} is not JSON: {error}; run `upnext step examples` again") from error
+    return {name: FeatureLayout.from_json(json.dumps(layout)) for name, layout in raw.items()}
+
+
+def build_examples(
+    lake: Lake,
+    settings: Settings,
+    until: datetime,
+    config: ExamplesConfig | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> ExampleSet:
+    """Everything that a training run learns from, of what happened before ``until``.
+
+    Each example has the features of the newest snapshot at or before its time, joined by Feast, and the
+    history strictly before it. The same lake, time and configuration give the same bytes.
+    """
+    config = config or ExamplesConfig()
+    split = split_times(*time_span(lake, until))
+    catalogue = Catalogue.of(lake.read("videos"))
+    log = _read_outcomes(lake, until)
+    users = _all_users(lake, log)
+    interactions = Interactions.of(log, catalogue, users).before(split.until)
+    rows = _Rows.of(log, catalogue, users)
+    popularity = np.bincount(interactions.before(split.history_end).video, minlength=len(catalogue))
+    seen = Seen.of(rows.user, rows.video, rows.ts, len(catalogue))
+    rng = np.random.default_rng(config.seed)
+    parts = {
+        name: rows.between(start, end).sampled(most, rng) for name, start, end, most in _parts(split, config)
+    }
+    store = feature_store(settings)
+    context = context_layout(_common(parts["train"].surface), _common(parts["train"].device))
+    examples = {}
+    for done, (name, part) in enumerate(parts.items()):
+        progress(done, len(parts))
+        drawn = part.with_negatives(catalogue, popularity, seen, config, rng)
+        examples[name] = _examples(drawn, store, catalogue, users, interactions, context)
+    progress(len(parts), len(parts))
+    blocks = {**layouts(), CONTEXT: context}
+    return ExampleSet(catalogue, users, interactions, split, examples, blocks)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Labelled outcomes of known videos as columns of length k."""
+
+    user: NDArray[np.int32]
+    video: NDArray[np.int32]
+    ts: NDArray[np.int64]
+    shown: NDArray[np.bool_]
+    position: NDArray[np.int32]
+    request: NDArray[np.int32]
+    surface: NDArray[np.object_]
+    device: NDArray[np.object_]
+    labels: dict[str, NDArray[np.float32]]
+
+    @classmethod
+    def of(cls, log: pa.Table, catalogue: Catalogue, users: Sequence[str]) -> "_Rows":
+        """From outcomes in time order; a slate is a request, else a session, else a viewer's day."""
+        video = catalogue.rows(log["video_id"])
+        day = pc.binary_join_element_wise(log["user_id"], log["date"], "|")
+        slate = pc.coalesce(log["request_id"], log["session_id"], day).combine_chunks().dictionary_encode()
+        everything = cls(
+            user=codes(log["user_id"], users),
+            video=video,
+            ts=micros(log["timestamp"]),
+            shown=flags(log["shown"]),
+            position=np.asarray(pc.fill_null(log["position"], -1), np.int32),
+            request=np.asarray(slate.indices, np.int32),
+            surface=np.asarray(log["surface"].to_pandas(), object),
+            device=np.asarray(log["device"].to_pandas(), object),
+            labels=labels_of(log),
+        )
+        return everything.take(np.flatnonzero(video >= 0))
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    def take(self, places: NDArray[np.int64]) -> "_Rows":
+        columns = {name: value[places] for name, value in vars(self).items() if name != "labels"}
+        return _Rows(**columns, labels={head: label[places] for head, label in self.labels.items()})
+
+    def between(self, start: int, end: int) -> "_Rows":
+        return self.take(np.flatnonzero((self.ts >= start) & (self.ts < end)))
+
+    def sampled(self, most: int, rng: np.random.Generator) -> "_Rows":
+        """Whole slates at random, as many as have at most ``most`` rows together (one at least)."""
+        slates, code, size = np.unique(self.request, return_inverse=True, return_counts=True)
+        if len(self) <= most:
+            return self
+        order = rng.permutation(len(slates))
+        kept = np.zeros(len(slates), np.bool_)
+        kept[order[np.cumsum(size[order]) <= most]] = True
+        kept[order[0]] = True
+        return self.take(np.flatnonzero(kept[code]))
+
+    def with_negatives(
+        self,
+        catalogue: Catalogue,
+        popularity: NDArray[np.int64],
+        seen: Seen,
+        config: ExamplesConfig,
+        rng: np.random.Generator,
+    ) -> "_Rows":
+        """These and, for each slate (or engagement, where nothing was shown), sampled unshown videos.
+
+        Ordered by slate, then as they came, the sampled ones last.
+        """
+        anchors = np.repeat(self._anchors(), config.negatives)
+        drawn = sample_unshown(
+            catalogue,
+            popularity,
+            seen,
+            self.user[anchors],
+            self.ts[anchors],
+            popular_share=config.popular_share,
+            rng=rng,
+        )
+        anchor, video = self.take(anchors[drawn >= 0]), drawn[drawn >= 0]
+        unknown = np.full(len(anchor), np.nan, np.float32)
+        no = np.zeros(len(anchor), np.float32)
+        negative = _Rows(
+            user=anchor.user,
+            video=video,
+            ts=anchor.ts,
+            shown=np.zeros(len(anchor), np.bool_),
+            position=np.full(len(anchor), -1, np.int32),
+            request=anchor.request,
+            surface=anchor.surface,
+            device=anchor.device,
+            labels={head: no if head in ("click", "long_view") else unknown for head in HEADS},
+        )
+        both = _joined(self, negative)
+        return both.take(np.argsort(both.request, kind="stable"))
+
+    def _anchors(self) -> NDArray[np.int64]:
+        """Rows that negatives are drawn for: a slate's first where it was shown, else each one."""
+        slates, first, code = np.unique(self.request, return_index=True, return_inverse=True)
+        shown = np.bincount(code, self.shown, len(slates)) > 0
+        is_first = np.zeros(len(self), np.bool_)
+        is_first[first] = True
+        return np.flatnonzero(np.where(shown[code], is_first, True))
+
+
+def labels_of(log: pa.Table) -> dict[str, NDArray[np.float32]]:
+    """Labels per head, float32[k], from outcomes; nan where unknown.
+
+    What was engaged with without an impression counts as clicked. A watch of unknown length is a long view
+    of unknown seconds; what was shown and not watched has zero seconds.
+    """
+    shown, watched, clicked = (flags(log[name]) for name in ("shown", "watched", "clicked"))
+    fraction = np.nan_to_num(floats(log["watch_fraction"]))
+    seconds = np.where(watched, floats(log["watch_ms"]) / 1000, 0.0)
+    found = {
+        "click": clicked | (watched & ~shown),
+        "long_view": fraction > 0.5,
+        "like": flags(log["liked"]),
+        "share": flags(log["shared"]),
+        "not_interested": flags(log["not_interested"]),
+        "watch_s": seconds,
+    }
+    return {head: found[head].astype(np.float32) for head in HEADS}
+
+
+def _read_outcomes(lake: Lake, until: datetime) -> pa.Table:
+    """Outcomes begun before ``until``, in time order; ties by user and video, so that it stays the same."""
+    before = ds.field("timestamp") < until.astimezone(UTC)
+    log = lake.scan("outcomes").to_table(columns=list(OUTCOMES), filter=before)
+    keys = [(name, "ascending") for name in ("timestamp", "user_id", "video_id", "engaged_at")]
+    return log.take(pc.sort_indices(log, sort_keys=keys))
+
+
+def _all_users(lake: Lake, log: pa.Table) -> list[str]:
+    """Everyone known or seen, ascending."""
+    known = lake.read("users", ["user_id"])["user_id"]
+    both = pa.chunked_array([*known.chunks, *log["user_id"].chunks], pa.string())
+    return sorted(pc.unique(both).to_pylist())
+
+
+def _parts(split: Split, config: ExamplesConfig) -> list[tuple[str, int, int, int]]:
+    """Name, start, end and greatest size of each part."""
+    return [
+        ("train", split.history_end, split.valid_start, config.max_train),
+        ("valid", split.valid_start, split.holdout_start, config.max_eval),
+        ("holdout", split.holdout_start, split.until, config.max_eval),
+    ]
+
+
+def _common(values: NDArray[np.object_]) -> list[str]:
+    """The most frequent values, at most as many as a context tells apart; ties by name."""
+    counts = Counter(value for value in values if value is not None)
+    return [name for name, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:MAX_VALUES]]
+
+
+def _joined(first: _Rows, second: _Rows) -> _Rows:
+    def both(one: Any, other: Any) -> Any:
+        return np.concatenate([one, other])
+
+    columns = {
+        name: both(value, getattr(second, name)) for name, value in vars(first).items() if name != "labels"
+    }
+    return _Rows(**columns, labels={head: both(first.labels[head], second.labels[head]) for head in HEADS})
+
+
+def _examples(
+    rows: _Rows,
+    store: "feast.FeatureStore",
+    catalogue: Catalogue,
+    users: Sequence[str],
+    interactions: Interactions,
+    layout: FeatureLayout,
+) -> Examples:
+    """Rows with their features: Feast's as of each row's time, and the context from the history before it."""
+    user_ids = pa.array(users, pa.string()).take(pa.array(rows.user))
+    video_ids = catalogue.table["video_id"].combine_chunks().take(pa.array(rows.video))
+    user_features, video_features = point_in_time(store, user_ids, video_ids, rows.ts)
+    context = np.empty((len(rows), layout.width), np.float32)
+    for start in range(0, len(rows), CHUNK):
+        part = slice(start, start + CHUNK)
+        histories = interactions.histories(rows.user[part], rows.ts[part], CONTEXT_HISTORY)
+        context[part] = context_features(
+            layout, rows.ts[part], rows.surface[part], rows.device[part], histories
+        )
+    return Examples(
+        user=rows.user,
+        video=rows.video,
+        ts=rows.ts,
+        shown=rows.shown,
+        position=rows.position,
+        request=rows.request,
+        labels=rows.labels,
+        user_features=user_features,
+        video_features=video_features,
+        context=context,
+    )
