@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
+from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
@@ -139,6 +140,8 @@ class DeltaLake:
     def scan(self, table: str, version: int | None = None) -> ds.Dataset:
         opened = self._open(table, version)
         with _delta_errors(self.uri(table)):
+            if self._folder:
+                _check_files(Path(self.uri(table)), opened)
             return opened.to_pyarrow_dataset()
 
     def delete(self, table: str, where: str) -> int:
@@ -185,6 +188,16 @@ def _delta_errors(uri: str) -> Iterator[None]:
         if "parquet" in str(error).lower():
             raise CorruptData(f"a file of the table at {uri} cannot be read: {error}") from error
         raise StoreError(f"{uri}: {error}") from error
+
+
+def _check_files(folder: Path, table: DeltaTable) -> None:
+    """CorruptData for a file that is gone or not as long as the table's log says, before any is read."""
+    files = pa.table(table.get_add_actions())
+    for path, size in zip(files["path"].to_pylist(), files["size_bytes"].to_pylist(), strict=True):
+        file = folder / unquote(path)
+        found = file.stat().st_size if file.exists() else 0
+        if found != size:
+            raise CorruptData(f"{file} has {found} bytes and was written with {size}: restore it from a copy")
 
 
 def _unreadable(dataset: ds.Dataset, uri: str, cause: Exception) -> CorruptData:

@@ -113,9 +113,12 @@ class GroupCommit:
                 self._attempt(ticket)
             self._connection.execute("COMMIT")
         except BaseException as error:
+            known = isinstance(error, Exception)  # else this thread was told to stop, not the others
+            failure = error if known else StoreError(f"the write was broken off by {error!r}: try again")
             for ticket in group:
-                ticket.error = ticket.error or StoreError(f"the write was broken off: {error!r}")
-            raise
+                ticket.error = ticket.error or failure
+            if not known:
+                raise
         finally:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")

@@ -6,7 +6,7 @@ from pathlib import Path
 from upnext.errors import ConfigError
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-_PASSWORD = re.compile(r"(?<=://)([^/@\s]*):([^/\s]*)@")
+_PASSWORD = re.compile(r"(?<=://)([^/@:\s]*):\S*@")  # rather too much than half of a password
 
 
 def scheme(url: str) -> str:
