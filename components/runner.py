@@ -6,6 +6,7 @@ first step's own fingerprint is that of the lake's table versions. So a cycle on
 runs nothing but ``ingest``.
 """
 
+import fcntl
 import hashlib
 import json
 import resource
@@ -13,15 +14,16 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from components.pipeline import STEPS, Job, Outcome, Step, find
 from upnext import __version__
-from upnext.errors import MissingData, UpnextError
+from upnext.errors import CandidateRefused, MissingData, UpnextError
 from upnext.settings import Settings
 
 REPORT = "metrics.json"
@@ -33,7 +35,7 @@ class StepFailed(UpnextError):
 
     def __init__(self, step: str, code: int) -> None:
         super().__init__(f"step {step} failed, exit code {code}: see what it said above")
-        self.code = code
+        self.exit_code = max(code, 1)  # a signal's is negative
 
 
 @dataclass(frozen=True)
@@ -84,26 +86,13 @@ def run_step(
 ) -> Report:
     """Run one step in this process, or answer with its report when it is done already."""
     step = find(name)
-    folder = run_folder(settings, until)
-    inputs = _inputs(settings, step, folder, source, until)
-    done = Report.read(folder / name)
-    if done is not None and done.inputs == inputs and step.needs and not force:
-        return Report(**{**asdict(done), "fresh": False})
-    out = folder / name
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
-    started = time.perf_counter()
-    outcome = step.load()(Job(settings, source, until, out))
-    report = _report(step, source, until, inputs, outcome, time.perf_counter() - started)
-    if step.tracked:
-        _track(settings, report)
-    (out / REPORT).write_text(json.dumps(asdict(report), indent=1, default=str))
-    if until is None:
-        target = run_folder(settings, datetime.fromisoformat(report.until)) / name
-        shutil.rmtree(target, ignore_errors=True)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        out.rename(target)
-    return report
+    with _alone(settings, name):
+        folder = run_folder(settings, until)
+        inputs = _inputs(settings, step, folder, source, until)
+        done = Report.read(folder / name)
+        if done is not None and done.inputs == inputs and step.needs and not force:
+            return replace(done, fresh=False)
+        return _run(settings, step, Job(settings, source, until, folder / name), inputs)
 
 
 def start_step(settings: Settings, name: str, source: str, until: datetime | None, force: bool) -> Report:
@@ -114,7 +103,7 @@ def start_step(settings: Settings, name: str, source: str, until: datetime | Non
     child = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
     if child.returncode:
         raise StepFailed(name, child.returncode)
-    return Report(**json.loads(child.stdout))
+    return Report(**json.loads(child.stdout.splitlines()[-1]))  # a library may have printed before
 
 
 def cycle(
@@ -148,6 +137,35 @@ def peak_memory_mb() -> float:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)
 
 
+def _run(settings: Settings, step: Step, job: Job, inputs: str) -> Report:
+    shutil.rmtree(job.out, ignore_errors=True)
+    job.out.mkdir(parents=True)
+    started = time.perf_counter()
+    outcome = step.load()(job)
+    report = _report(step, job.source, job.until, inputs, outcome, time.perf_counter() - started)
+    if step.tracked:
+        _track(settings, report)
+    written = job.out / f".{REPORT}"  # renamed when it is whole, as its presence says that the step is done
+    written.write_text(json.dumps(asdict(report), indent=1, default=str))
+    written.replace(job.out / REPORT)
+    if job.until is None:
+        target = run_folder(settings, datetime.fromisoformat(report.until)) / step.name
+        shutil.rmtree(target, ignore_errors=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        job.out.rename(target)
+    return report
+
+
+@contextmanager
+def _alone(settings: Settings, step: str) -> Iterator[None]:
+    """Wait until no other process of this machine runs the step: two schedulers must not share a folder."""
+    file = settings.state / "locks" / step
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def _report(
     step: Step, source: str, until: datetime | None, inputs: str, outcome: Outcome, seconds: float
 ) -> Report:
@@ -174,6 +192,11 @@ def _inputs(settings: Settings, step: Step, folder: Path, source: str, until: da
             raise MissingData(
                 f"step {step.name} needs the output of {need}, which is not in {folder}: "
                 f"run `upnext step {need}` for this interval first"
+            )
+        if not report.metrics.get("passed", 1.0):
+            raise CandidateRefused(
+                f"step {step.name} does not run: {need} refused the candidate of {report.until}; "
+                f"{folder / need / REPORT} says why"
             )
         made.append(report.fingerprint)
     own = settings.training.get(step.name, {})

@@ -14,7 +14,8 @@
     │   └── StoreReadOnly          it answers and refuses to write
     └── ReleaseError               a bundle must not be used
         ├── ReleaseCorrupt         a file is missing or its checksum differs
-        └── LayoutMismatch         its feature layout is not the one in use
+        ├── LayoutMismatch         its feature layout is not the one in use
+        └── CandidateRefused       the gate said no to what was trained
 
 A message says what was wrong, with what value, and what to do about it. Errors of the libraries behind
 an adapter are mapped to these at the adapter, with the original as ``__cause__``.
@@ -28,7 +29,7 @@ class UpnextError(Exception):
 
     status: ClassVar[int] = 500
     """HTTP status that the API answers with."""
-    exit_code: ClassVar[int] = 1
+    exit_code: int = 1
     """Status that the command line exits with."""
 
 
@@ -90,3 +91,7 @@ class ReleaseCorrupt(ReleaseError):
 
 class LayoutMismatch(ReleaseError):
     pass
+
+
+class CandidateRefused(ReleaseError):
+    exit_code = 7

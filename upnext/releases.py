@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 from upnext.errors import NotFound, StoreUnavailable
 from upnext.settings import Settings
@@ -26,6 +27,16 @@ class Release:
     path: Path
     """Folder of the bundle on this machine."""
     run_id: str
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One line of the list of releases."""
+
+    version: str
+    until: str
+    """End of the interval that it was trained on."""
+    aliases: tuple[str, ...]
 
 
 class Releases:
@@ -53,11 +64,31 @@ class Releases:
         found = self._find(alias)
         return None if found is None else str(found.version)
 
+    def list(self) -> "list[Listed]":
+        """All registered releases, the newest first."""
+        found = self._client().search_model_versions(f"name='{self.name}'")
+        aliases: dict[str, list[str]] = {}
+        for alias in ALIASES:
+            version = self.version(alias)
+            if version is not None:
+                aliases.setdefault(version, []).append(alias)
+        return [
+            Listed(
+                str(each.version), str(each.tags.get("until", "")), tuple(aliases.get(str(each.version), ()))
+            )
+            for each in sorted(found, key=lambda each: -int(each.version))
+        ]
+
     def register(self, run_id: str, artifact: str, tags: Mapping[str, str]) -> str:
         """Make the bundle that a run logged below ``artifact`` a new version, under ``candidate``."""
+        from mlflow.exceptions import MlflowException
+
         client = self._client()
-        if not any(model.name == self.name for model in client.search_registered_models()):
+        try:
             client.create_registered_model(self.name, description="Release bundles of Upnext")
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
         source = f"{client.get_run(run_id).info.artifact_uri}/{artifact}"
         made = client.create_model_version(self.name, source=source, run_id=run_id, tags=dict(tags))
         client.set_registered_model_alias(self.name, "candidate", made.version)
@@ -65,6 +96,10 @@ class Releases:
 
     def promote(self, version: str) -> None:
         """Make a version the champion; the champion until now becomes ``previous``."""
+        if self.version(version) is None:
+            raise NotFound(
+                f"release {version!r} of {self.name} is not registered: `upnext release` lists those that are"
+            )
         client, champion = self._client(), self.version("champion")
         if champion == version:
             return
@@ -86,15 +121,17 @@ class Releases:
             raise StoreUnavailable(f"the registry at {self._settings.url('tracking')}: {error}") from error
 
     def _local(self, version: Any) -> Path:
-        source = str(version.source).removeprefix("file://")
-        if Path(source).is_dir():
-            return Path(source)
+        source = urlsplit(str(version.source))
+        if source.scheme in {"", "file"} and Path(unquote(source.path)).is_dir():
+            return Path(unquote(source.path))
         import mlflow.artifacts
 
         target = self._settings.state / "releases" / str(version.version)
         if not (target / "manifest.json").is_file():
             target.mkdir(parents=True, exist_ok=True)
-            mlflow.artifacts.download_artifacts(version.source, dst_path=str(target))
+            mlflow.artifacts.download_artifacts(
+                version.source, dst_path=str(target), tracking_uri=self._settings.url("tracking")
+            )
         return next(path.parent for path in target.rglob("manifest.json"))
 
     def _client(self) -> "MlflowClient":

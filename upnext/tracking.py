@@ -56,12 +56,19 @@ def log_run(
 
 
 def _experiment(settings: Settings) -> str:
+    from mlflow.exceptions import MlflowException
+
     mlflow = client(settings)
     name = f"upnext-{settings.state.name}"
-    found = mlflow.get_experiment_by_name(name)
-    if found is not None:
-        return str(found.experiment_id)
     # A server keeps artifacts where it was told to; beside a local file they lie in the home.
     local = settings.url("tracking").startswith("sqlite:")
     folder = settings.home.absolute() / "artifacts" / settings.state.name
-    return str(mlflow.create_experiment(name, artifact_location=folder.as_uri() if local else None))
+    found = mlflow.get_experiment_by_name(name)
+    while found is None:
+        try:
+            mlflow.create_experiment(name, artifact_location=folder.as_uri() if local else None)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # as when a step beside this one was faster
+                raise
+        found = mlflow.get_experiment_by_name(name)
+    return str(found.experiment_id)

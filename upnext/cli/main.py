@@ -15,9 +15,16 @@ COMMANDS = {
     "step": ("components.commands:step", "Run one step of the pipeline."),
     "recommend": ("serving.commands:recommend", "Write recommendations for many users to a file."),
     "evaluate": ("components.commands:evaluate", "Score a file of recommendations against what users did."),
+    "release": (
+        "upnext.cli.release:release",
+        "Show the releases, promote one, or go back to the one before.",
+    ),
     "serve": ("serving.commands:serve", "Start the recommendation service."),
     "world": ("upnext.cli.world:world", "Write the simulated world's log to files."),
     "doctor": ("upnext.cli.doctor:doctor", "Show each outside system, its URL and whether it answers."),
+    "airflow": ("upnext.cli.tools:airflow", "Open the pipeline in Airflow."),
+    "mlflow": ("upnext.cli.tools:mlflow", "Open the training runs and releases in MLflow."),
+    "kubeflow": ("components.kubeflow:kubeflow", "Compile the pipeline for Kubeflow Pipelines."),
 }
 """Command -> (where it is defined, one line of help). Strings, so that ``--help`` imports none of it."""
 
@@ -68,3 +75,7 @@ def main() -> Any:
     except UpnextError as error:
         click.echo(f"upnext: {error}", err=True)
         sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()
