@@ -157,7 +157,7 @@ def xauc(target: ArrayLike, predicted: ArrayLike) -> float:
 
     Exact over all pairs in O(n log n): (1 + Somers' D) / 2, by way of Kendall's tau-b.
     """
-    from scipy.stats import kendalltau  # noqa: PLC0415  keeps SciPy off the serving path
+    from scipy.stats import kendalltau  # SciPy stays off the serving path
 
     target, predicted = np.asarray(target, np.float64), np.asarray(predicted, np.float64)
     pairs = len(target) * (len(target) - 1) / 2

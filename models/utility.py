@@ -1,0 +1,167 @@
+"""One score from the ranker's heads, with weights that an operator can change live.
+
+    value = Σ weight(head) · P(head) + watch · log(1 + seconds)
+    score = value · relevance ** exposure
+
+The sum is what a video is worth to the viewer once shown. Those heads were learned from what was shown, so
+for the rest of the catalogue they flatter; ``relevance`` was learned from all of it, and ``exposure`` says
+how far it is believed.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from itertools import product
+from math import isfinite
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models import metrics
+from upnext.errors import ConfigError, CorruptData
+
+Heads = Mapping[str, NDArray[np.float32]]
+
+MIN_RELEVANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights of the composite score; the heads' at least 0 but for ``not_interested``, at most 0."""
+
+    click: float = 0.2
+    long_view: float = 1.0
+    like: float = 2.0
+    share: float = 2.0
+    not_interested: float = -4.0
+    watch: float = 0.2
+    """Per unit of log(1 + expected seconds)."""
+    exposure: float = 1.0
+    """Power of ``relevance``; 0 leaves it out."""
+
+    def __post_init__(self) -> None:
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+                raise ConfigError(f"weight {entry.name} is {value!r}: give a finite number")
+            if entry.name == "not_interested" and value > 0:
+                raise ConfigError(f"weight not_interested is {value}: give at most 0, it is what to avoid")
+            if entry.name != "not_interested" and value < 0:
+                raise ConfigError(f"weight {entry.name} is {value}: give at least 0")
+        if not any((self.click, self.long_view, self.like, self.share, self.watch)):
+            raise ConfigError("all weights but not_interested are 0: every video would score alike")
+
+    def score(self, heads: Heads) -> NDArray[np.float32]:
+        """Composite of the heads of any shape, float32 of that shape; greater is better, at least 0."""
+        value = self.watch * np.log1p(np.maximum(heads["watch_s"], 0))
+        for name in ("click", "long_view", "like", "share", "not_interested"):
+            value = value + getattr(self, name) * heads[name]
+        # What is worth less than nothing stays below everything else, in its order, whatever its relevance.
+        value = np.where(value > 0, value + MIN_RELEVANCE, MIN_RELEVANCE * np.exp(np.minimum(value, 0)))
+        return np.asarray(value * np.maximum(heads["relevance"], MIN_RELEVANCE) ** self.exposure, np.float32)
+
+    def to_dict(self) -> dict[str, float]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, given: Mapping[str, Any]) -> Self:
+        """Weights by name; those not given keep their defaults. ConfigError for an unknown name."""
+        known = [entry.name for entry in fields(cls)]
+        unknown = sorted(set(given) - set(known))
+        if unknown:
+            raise ConfigError(f"no weight is called {', '.join(unknown)}: there are {', '.join(known)}")
+        return cls(**given)
+
+    def save(self, path: Path) -> None:
+        """Write a JSON file."""
+        path.write_text(json.dumps(self.to_dict(), indent=1))
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what :meth:`save` wrote; CorruptData when it is not JSON."""
+        try:
+            given = json.loads(path.read_text())
+        except ValueError as error:
+            raise CorruptData(f"{path} can't be read: {error}") from error
+        if not isinstance(given, dict):
+            raise CorruptData(f"{path} holds {type(given).__name__}, not weights by name")
+        return cls.from_dict(given)
+
+
+@dataclass(frozen=True)
+class Slates:
+    """Candidate lists of U viewers of the validation window, padded to C.
+
+    heads: by head, float32[U, C]. held: bool[U, C], False for padding.
+    gain: float64[U, C], what came of each (such as seconds watched), 0 for what was not shown.
+    liked, not_interested: float64[U, C], 1 where it happened.
+    """
+
+    heads: Heads
+    held: NDArray[np.bool_]
+    gain: NDArray[np.float64]
+    liked: NDArray[np.float64]
+    not_interested: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Chosen weights, the objective that they reach, and that of the weights from which the search began."""
+
+    weights: Weights
+    ndcg: float
+    start_ndcg: float
+    tried: int
+
+
+GRID: dict[str, tuple[float, ...]] = {
+    "exposure": (0.0, 0.25, 0.5, 1.0, 2.0, 4.0),
+    "watch": (0.0, 0.05, 0.2, 1.0, 4.0),
+    "click": (0.0, 0.2, 1.0, 4.0),
+    "long_view": (0.0, 0.3, 1.0, 3.0),
+}
+"""Values tried for each weight; like, share and not_interested are a platform's choice, not fitted."""
+
+
+def fit_weights(slates: Slates, start: Weights | None = None, k: int = 10, rounds: int = 2) -> Fit:
+    """Search one weight at a time for the greatest NDCG@k of the gain.
+
+    A step is taken only where the likes among the first k don't fall, nor the dislikes rise, by more than a
+    hundredth of what ``start`` has: watch time is not bought with annoyance.
+    """
+    start = start or Weights()
+    best = first = _judge(slates, start, k)
+    weights, tried = start, 1
+    for _, (name, values) in product(range(rounds), GRID.items()):
+        for value in values:
+            given = {**weights.to_dict(), name: value}
+            if value == getattr(weights, name) or not _scores_anything(given):
+                continue
+            candidate = replace(weights, **{name: value})
+            judged, tried = _judge(slates, candidate, k), tried + 1
+            liked, disliked = judged[1] >= first[1] * 0.99, judged[2] <= first[2] * 1.01
+            if liked and disliked and judged[0] > best[0] + 1e-9:
+                best, weights = judged, candidate
+    return Fit(weights, best[0], first[0], tried)
+
+
+def _scores_anything(given: Mapping[str, float]) -> bool:
+    return any(given[name] for name in ("click", "long_view", "like", "share", "watch"))
+
+
+def _judge(slates: Slates, weights: Weights, k: int) -> tuple[float, float, float]:
+    """Mean NDCG@k of the gain, and likes and dislikes among the first k."""
+    users, width = slates.held.shape
+    score = np.where(slates.held, weights.score(slates.heads), -np.inf)
+    ranked = np.argsort(-score, axis=1, kind="stable")[:, :k]
+    user, place = np.nonzero(slates.held & (slates.gain > 0))
+    truth = metrics.Truth.of(user, place, slates.gain[user, place], users, width)
+    ndcg = metrics.ndcg(ranked, truth, k)
+    first = np.take_along_axis(slates.held, ranked, axis=1)
+    likes, dislikes = (
+        float((np.take_along_axis(values, ranked, axis=1) * first).sum())
+        for values in (slates.liked, slates.not_interested)
+    )
+    return float(np.nanmean(ndcg)) if len(user) else 0.0, likes, dislikes
