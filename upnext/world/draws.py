@@ -60,17 +60,23 @@ def keys_at(seed: int, stream: Stream, *coordinates: ArrayLike) -> Keys:
     return keys
 
 
+def _open_interval(bits: Keys) -> Floats:
+    """The upper 52 bits as a number in (0, 1): with 53 the largest would round to one."""
+    numbers: Floats = (bits >> np.uint64(12)).astype(np.float64) * 2.0**-52 + 2.0**-53
+    return numbers
+
+
 def uniform(keys: Keys, index: int) -> Floats:
     """Draw number ``index`` at each key, uniform in the open interval (0, 1): float64, shape of ``keys``."""
     bits = mix(keys + _STEP * np.array([index + 1], dtype=np.uint64))
-    return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53 + 2.0**-54
+    return _open_interval(bits)
 
 
 def uniforms(keys: Keys, first: int, count: int) -> Floats:
     """Draws ``first`` to ``first + count`` at each key: float64[..., count]."""
     steps = _STEP * np.arange(first + 1, first + count + 1, dtype=np.uint64)
     bits = mix(keys[..., None] + steps)
-    return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53 + 2.0**-54
+    return _open_interval(bits)
 
 
 def normals(keys: Keys, first: int, count: int) -> Floats:

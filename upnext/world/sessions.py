@@ -87,6 +87,8 @@ def log_rows(
         visits = draw_visits(config, day)
         for at in range(0, len(visits), SESSIONS_AT_ONCE):
             batch = visits.take(slice(at, at + SESSIONS_AT_ONCE))
+            if batch.start_us[0] >= until_us:
+                break
             ready, waiting = _cut(waiting, int(batch.start_us[0]))
             yield from _within(ready, since_us, until_us)
             waiting = np.concatenate([waiting, run_sessions(config, space, videos, policy, batch)])
