@@ -1,6 +1,7 @@
 """Columns of loosely typed cells, as files bring them, cast to the contract's types without ever raising."""
 
-from typing import cast
+from functools import cache
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -106,13 +107,19 @@ def _lenient(cells: pa.Array, to: pa.DataType) -> pa.Array:
 
 def _query(cells: pa.Array, expression: str, to: pa.DataType) -> pa.Array:
     """A DuckDB expression over cells x[n]; DuckDB's TRY turns one bad cell into one null."""
-    import duckdb
-
-    with duckdb.connect(config={"threads": 1}) as engine:
+    with _database().cursor() as engine:
         engine.execute("SET TimeZone = 'UTC'")
         engine.register("cells", pa.table({"x": cells}))
         result: pa.Table = engine.sql(f"SELECT {expression} AS x FROM cells").to_arrow_table()  # noqa: S608
     return result["x"].cast(to).combine_chunks()
+
+
+@cache
+def _database() -> Any:
+    """One empty database in memory for the process: opening one takes longer than most queries here."""
+    import duckdb
+
+    return duckdb.connect(config={"threads": 1})
 
 
 def _since_epoch(counts: pa.Array) -> pa.Array:

@@ -17,7 +17,8 @@ _HEX = np.frombuffer(b"".join(b"%02x" % byte for byte in range(256)), np.uint8).
 _DASHES = [8, 13, 18, 23]
 _DIGITS = [place for place in range(36) if place not in _DASHES]
 _SEEDS = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F], np.uint64)
-_NULL = np.uint64(0x5851F42D4C957F2D)
+_NULL = np.array([[0x5851F42D4C957F2D], [0x14057B7EF767814F]], np.uint64)
+"""Two words that differ, unlike those of any number."""
 
 Words = NDArray[np.uint64]
 

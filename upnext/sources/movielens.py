@@ -99,8 +99,7 @@ def _renamed(tables: Tables) -> Iterator[pa.Table]:
 def _genres_of_flags(raw: pa.Table) -> pa.Table:
     """The 100k layout's 0/1 column per genre as one text, like the other layouts'."""
     named = [pc.if_else(pc.equal(raw[genre], "1"), genre, None) for genre in _GENRES_100K]
-    joined = pc.binary_join_element_wise(*named, "|", null_handling="skip")
-    return raw.select(["video_id", "title"]).append_column("genre", joined)
+    return raw.select(["video_id", "title"]).append_column("genre", _joined(*named))
 
 
 def _videos(raw: pa.Table) -> pa.Table:
@@ -115,11 +114,18 @@ def _videos(raw: pa.Table) -> pa.Table:
         {
             "video_id": raw["video_id"],
             "title": pc.utf8_slice_codeunits(raw["title"], 0, 500),
-            "tags": pc.binary_join_element_wise(genre, tags, "|", null_handling="skip"),
+            "tags": _joined(genre, tags),
             "category": pc.list_element(pc.split_pattern(pc.fill_null(genre, ""), "|"), 0),
             "uploaded_at": pc.binary_join_element_wise(year, "01-01", "-"),
         }
     )
+
+
+def _joined(*columns: pa.Array | pa.ChunkedArray) -> pa.ChunkedArray:
+    """Texts joined by |, without those that are null; null where all are."""
+    every = pc.binary_join_element_wise(*[pc.fill_null(column, "") for column in columns], "|")
+    joined = pc.utf8_trim(pc.replace_substring_regex(every, r"\|+", "|"), "|")
+    return pc.if_else(pc.equal(joined, ""), None, joined)
 
 
 def _popular_tags(paths: list[Path]) -> pa.Table:
