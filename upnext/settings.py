@@ -9,17 +9,20 @@ import re
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError
+import yaml  # type: ignore[import-untyped]
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     YamlConfigSettingsSource,
 )
 
 from upnext.errors import ConfigError
 
 DATASET = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_DATASET_RULE = "use up to 64 of a-z, 0-9, _ and -, the first a letter or digit"
 
 
 class Settings(BaseSettings):
@@ -29,7 +32,7 @@ class Settings(BaseSettings):
 
     home: Path = Path(".upnext")
     """Folder below which the local profile keeps all its state."""
-    dataset: str = Field(default="", validate_default=True)
+    dataset: str = ""
     """The catalogue in use, one folder each below ``home``; empty: the one last cycled."""
 
     event_log_url: str = "sqlite:///{state}/events.db"
@@ -48,6 +51,13 @@ class Settings(BaseSettings):
     """Overrides of a step's configuration, by step: ``{"two_tower": {"epochs": 2}}``."""
     host: str = "127.0.0.1"
     port: int = Field(default=8700, gt=0, lt=65536)
+
+    @field_validator("dataset")
+    @classmethod
+    def _stay_below_home(cls, dataset: str) -> str:
+        if dataset and not DATASET.fullmatch(dataset):
+            raise ValueError(_DATASET_RULE)
+        return dataset
 
     @property
     def state(self) -> Path:
@@ -68,7 +78,7 @@ class Settings(BaseSettings):
     def activate(self, dataset: str) -> "Settings":
         """These settings with ``dataset`` in use, which later commands take as their default."""
         if not DATASET.fullmatch(dataset):
-            raise ConfigError(f"dataset is {dataset!r}: use up to 64 of a-z, 0-9, _ and -")
+            raise ConfigError(f"dataset is {dataset!r}: {_DATASET_RULE}")
         self.home.mkdir(parents=True, exist_ok=True)
         pointer = self._pointer.with_suffix(".new")
         pointer.write_text(dataset)
@@ -92,8 +102,8 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         file = os.environ.get("UPNEXT_CONFIG")
-        yaml = (YamlConfigSettingsSource(settings_cls, yaml_file=file),) if file else ()
-        return (init_settings, env_settings, *yaml)
+        written = (YamlConfigSettingsSource(settings_cls, yaml_file=file),) if file else ()
+        return (init_settings, env_settings, *written)
 
 
 def load_settings(**overrides: object) -> Settings:
@@ -107,3 +117,8 @@ def load_settings(**overrides: object) -> Settings:
         first = error.errors()[0]
         name = "UPNEXT_" + "_".join(str(part) for part in first["loc"]).upper()
         raise ConfigError(f"{name} is {first.get('input')!r}: {first['msg']}") from error
+    except SettingsError as error:
+        raise ConfigError(f"a UPNEXT_* variable does not read as JSON: {error}") from error
+    except (TypeError, ValueError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"UPNEXT_CONFIG names {file}, which is no YAML mapping: {reason}") from error

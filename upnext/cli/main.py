@@ -73,7 +73,7 @@ def main() -> Any:
     try:
         return cli(standalone_mode=True)
     except UpnextError as error:
-        click.echo(f"upnext: {error}", err=True)
+        click.echo(f"upnext: {' '.join(str(error).split())}", err=True)
         sys.exit(error.exit_code)
 
 
