@@ -30,15 +30,11 @@ class RankSchema:
     video_layout: str = ""
 
     def __post_init__(self) -> None:
-        names = self.names
-        if len(set(names)) != len(names):
+        for block in BLOCKS:
+            names = self.block(block)
             twice = sorted({name for name in names if names.count(name) > 1})
-            raise ConfigError(f"ranker's inputs name {', '.join(twice)} twice: give each its own name")
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """All inputs in the order in which the ranker joins them."""
-        return tuple(name for block in BLOCKS for name in self.block(block))
+            if twice:
+                raise ConfigError(f"{block} inputs name {', '.join(twice)} twice: give each its own name")
 
     @property
     def hash(self) -> str:
