@@ -7,6 +7,7 @@ features are the newest snapshot at or before it.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -130,7 +131,7 @@ class Bulk:
         now = np.full(len(user_ids), microseconds(self.at))
         return past.histories(codes(ids, users), now, SEEN)
 
-    def _profiles(self, user_ids: Sequence[str]) -> dict[str, dict[str, object]]:
+    def _profiles(self, user_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         columns = ["user_id", "region", "language", "device", "topics"]
         try:
             users = self.lake.scan("users")

@@ -9,7 +9,7 @@ import click
 from upnext.settings import load_settings
 
 
-class UtcTime(click.ParamType):
+class UtcTime(click.ParamType):  # type: ignore[type-arg]
     """An ISO 8601 time; UTC where it names no zone."""
 
     name = "time"

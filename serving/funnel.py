@@ -127,21 +127,21 @@ def build(bundle: Bundle, ranker: Ranker, live: LiveCounts, config: FunnelConfig
 def blended(pool: Pool, ranked: Ranked | None, viewer: Viewer) -> NDArray[np.float32]:
     """The score that post-ranking starts from, float32[n].
 
-    The ranker's utility; where there is none, retrieval's fused ranks; beside a video, the mean of the two,
-    each scaled to [0, 1], since the ranker does not know what is being watched.
+    The ranker's utility; where there is none, retrieval's fused ranks; beside a video, the mean of the two
+    places, scaled to [0, 1], since the ranker does not know what is being watched.
     """
     if ranked is None:
         return pool.fused
     if viewer.seed < 0:
         return ranked.utility
-    return (_unit(ranked.utility) + _unit(pool.fused)) / 2
+    return ((_places(ranked.utility) + _places(pool.fused)) / 2).astype(np.float32)
 
 
-def _unit(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    if not len(values):
-        return values
-    width = np.ptp(values)
-    return (values - values.min()) / (width if width > 0 else np.float32(1))
+def _places(values: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Share of the others that each is better than, float64[n]."""
+    places = np.empty(len(values))
+    places[np.argsort(values, kind="stable")] = np.arange(len(values))
+    return places / max(len(values) - 1, 1)
 
 
 def _permitted(pool: Pool, situation: Situation) -> Pool:

@@ -128,7 +128,7 @@ def explore(slate: Slate, situation: Situation) -> Slate:
     rules = situation.rules
     if not rules.explore_every:
         return slate
-    slots = np.arange(rules.explore_every - 1, min(situation.count, len(slate)), rules.explore_every)
+    slots = range(rules.explore_every - 1, min(situation.count, len(slate)), rules.explore_every)
     new = _age_s(slate.rows, situation) <= rules.explore_age_s
     seen = np.isin(slate.rows, situation.seen)
     temperature = rules.explore_temperature * slate.spread

@@ -6,7 +6,6 @@ from functools import cached_property
 from typing import Protocol
 
 import numpy as np
-from models.utility import utility
 from numpy.typing import NDArray
 
 from feature_repo.context import CONTEXT_HISTORY, context_features
@@ -59,7 +58,7 @@ class BundleRanker:
             context[0],
             bundle.crosses.features(viewers, rows[None, :])[0],
         )
-        return Ranked(utility(heads, bundle.weights), heads)
+        return Ranked(bundle.weights.score(heads), heads)
 
     @cached_property
     def _context(self) -> FeatureLayout:

@@ -106,8 +106,9 @@ class Explainer:
             "search": lambda _: say("search", self.viewer.query, self.viewer.query),
             "new": lambda _: say("new"),
             "trending": self._trending,
+            "popular": lambda _: say("popular"),
         }
-        return tellers.get(source, lambda _: say("popular"))(claim)
+        return tellers[source](claim)
 
     def _watched(self, row: int) -> Reason:
         return say("because_you_watched", self._title(row), self._id(row)) if row >= 0 else say("for_you")

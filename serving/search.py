@@ -72,4 +72,4 @@ class TextIndex:
         rows, inverse = np.unique(np.concatenate(parts), return_inverse=True)
         scores = np.bincount(inverse, weights)
         best = np.lexsort((-rows, -scores))[:k]
-        return Candidates.of(rows[best], scores[best])
+        return Candidates.of(rows[best], scores[best].astype(np.float32))

@@ -48,15 +48,15 @@ class OwnProbes:
 class Upnext:
     """One process: the whole funnel, the live consumer and the impression log."""
 
-    @bentoml.on_startup
+    @bentoml.on_startup  # type: ignore[untyped-decorator]
     def start(self) -> None:
         server = Server(load_settings(), os.environ.get(RELEASE, "champion"))
         server.start()
         _running.append(server)
 
-    @bentoml.on_shutdown
+    @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     def stop(self) -> None:
         _running.pop().stop()
 
 
-Upnext.add_asgi_middleware(OwnProbes)
+Upnext.add_asgi_middleware(OwnProbes)  # type: ignore[attr-defined]

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.candidates import RRF, UNRANKED, Candidates, union
@@ -28,6 +28,7 @@ def test_union_keeps_the_best():
     assert union({"a": found(*range(100))}, {}, 5).rows.tolist() == [0, 1, 2, 3, 4]
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from("abcdef"), st.lists(st.integers(0, 30), unique=True, max_size=20), max_size=6

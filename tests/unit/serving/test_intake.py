@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.intake import check, take_in
@@ -41,7 +41,11 @@ def test_a_good_event_is_written():
     ("changes", "field", "says"),
     [
         ({"event_type": "stare"}, "3.event_type", "'impression', 'click'"),
-        ({"event_type": "watch", "watch_duration_ms": -5}, "3.watch_duration_ms", "greater than or equal to 0"),
+        (
+            {"event_type": "watch", "watch_duration_ms": -5},
+            "3.watch_duration_ms",
+            "greater than or equal to 0",
+        ),
         ({"event_type": "watch"}, "3", "watch_duration_ms is missing"),
         ({"event_type": "search"}, "3", "query is missing"),
         ({"video_id": None}, "3", "video_id is missing"),
@@ -91,6 +95,7 @@ def test_nothing_good_writes_nothing():
     assert log.appends == 0
 
 
+@settings(deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),

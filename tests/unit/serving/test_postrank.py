@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.catalogue import Catalogue
@@ -147,6 +147,7 @@ def random_slates(draw):
     return slate_of(rows, scores), situation
 
 
+@settings(deadline=None)
 @given(random_slates(), st.sampled_from([HOME, SHELF]))
 def test_invariants(made, rules):
     slate, situation = made

@@ -26,7 +26,7 @@ def reasons(viewer, explored=(), **sources):
     slate = Slate.of(pool.rows, pool.fused)
     slate.explored[list(explored)] = True
     given = explain(slate, pool, viewer, CATALOGUE, SIMILARITY)
-    return {row: reason for row, reason in zip(slate.rows.tolist(), given, strict=True)}
+    return dict(zip(slate.rows.tolist(), given, strict=True))
 
 
 def test_a_neighbour_names_the_video_that_led_to_it():

@@ -1,4 +1,4 @@
-"""Each retriever on a hand-made catalogue, and the promise that a crowd gives what each viewer alone would get."""
+"""Each retriever on a hand-made catalogue; a crowd gets what each viewer alone would get."""
 
 import numpy as np
 import pytest

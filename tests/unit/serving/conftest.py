@@ -1,0 +1,29 @@
+"""A running server on the tiny bundle, without a web server or threads that a test does not start."""
+
+import numpy as np
+import pytest
+
+from serving.server import Server
+from tests.support.bundles import tiny_bundle
+from upnext.settings import Settings
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory):
+    return tiny_bundle(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def server(bundle, tmp_path):
+    """Serves the tiny bundle; impressions and live events are applied when a test asks for it."""
+    made = Server(Settings(home=tmp_path / "home", dataset="tiny"), str(bundle.folder))
+    made.watcher.look()
+    assert made.engine.ready, made.watcher.failing
+    yield made
+    made.engine.close()
+    made.stores.close()
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
