@@ -199,9 +199,8 @@ def test_health_and_metrics(client, bundle):
     assert 'upnext_request_seconds_count{surface="home"} 1.0' in client.get("/metrics").text
 
 
-def test_before_a_release_is_loaded_the_service_says_so(server):
+def test_before_a_release_is_loaded_the_service_says_so(client, server):
     server.engine._current = None
-    client = Client(create_app(lambda: server))
     for path in (HOME, "/readyz"):
         answer = client.get(path)
         problem_of(answer, 503)
@@ -222,6 +221,7 @@ def test_while_the_service_starts_it_says_so():
 
     client = Client(create_app(starting))
     problem_of(client.get(HOME), 503)
+    client.close()
 
 
 def test_the_contract_is_published(client):
