@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Condition, Lock
+from threading import Event, Lock
 from typing import Any, Generic, TypeVar, cast
 
 from upnext.errors import ConfigError, CorruptData, StoreError, StoreUnavailable
@@ -64,6 +64,7 @@ class _Ticket(Generic[T]):
 
     def __init__(self, job: Job[T]) -> None:
         self.job = job
+        self.woken = Event()
         self.done = False
         self.result: T | None = None
         self.error: BaseException | None = None
@@ -72,41 +73,68 @@ class _Ticket(Generic[T]):
 class GroupCommit:
     """Runs jobs of many threads on one connection, committing those that wait together at once.
 
-    Of the threads that wait, one leads: it runs every waiting job in one transaction, commits it, and wakes
-    the others. Jobs that arrive meanwhile form the next group. So a commit's flush to disk is shared by as
-    many callers as there are, and a lone caller pays for no hand-over to another thread.
+    Of the threads that wait, one leads: it runs every waiting job in one transaction, commits it, wakes
+    those whose jobs these were, and one of those who came meanwhile, who leads the next group. So a commit's
+    flush to disk is shared by as many callers as there are, and a lone caller pays for no hand-over.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._condition = Condition(Lock())
+        self._writing = Lock()
+        self._state = Lock()
         self._waiting: list[_Ticket[Any]] = []
-        self._leading = False
+        self._led = False
+        """Whether a thread leads, or has been woken to."""
 
     def run(self, job: Job[T]) -> T:
         """The job's result, once it is committed. A job that raises is rolled back alone."""
         ticket = _Ticket(job)
-        group: list[_Ticket[Any]] = []
-        with self._condition:
+        with self._state:
             self._waiting.append(ticket)
-            while self._leading and not ticket.done:
-                self._condition.wait()
-            if not ticket.done:
-                self._leading = True
-                group, self._waiting = self._waiting, []
-        if group:
-            self._lead(group)
+            follows, self._led = self._led, True
+        if follows:
+            self._follow(ticket)
+        if not ticket.done:
+            self._lead()
         if ticket.error:
             raise ticket.error
         return cast(T, ticket.result)
 
     def close(self) -> None:
-        """Wait for the group being written, then close the connection."""
-        with self._condition:
-            self._condition.wait_for(lambda: not self._leading)
+        """Close the connection after the group being written."""
+        with self._writing:
             self._connection.close()
 
-    def _lead(self, group: list[_Ticket[Any]]) -> None:
+    def _follow(self, ticket: _Ticket[Any]) -> None:
+        try:
+            ticket.woken.wait()
+        except BaseException:  # this thread is told to stop: its job is withdrawn where there is still time
+            with self._state:
+                if ticket in self._waiting:
+                    self._waiting.remove(ticket)
+                    if ticket.woken.is_set():
+                        self._hand_over()
+            raise
+
+    def _hand_over(self) -> None:
+        self._led = bool(self._waiting)
+        if self._waiting:
+            self._waiting[0].woken.set()
+
+    def _lead(self) -> None:
+        with self._state:
+            group, self._waiting = self._waiting, []
+        try:
+            with self._writing:
+                self._write(group)
+        finally:
+            for ticket in group:
+                ticket.done = True
+                ticket.woken.set()
+            with self._state:
+                self._hand_over()
+
+    def _write(self, group: list[_Ticket[Any]]) -> None:
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             for ticket in group:
@@ -122,11 +150,6 @@ class GroupCommit:
         finally:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-            with self._condition:
-                self._leading = False
-                for ticket in group:
-                    ticket.done = True
-                self._condition.notify_all()
 
     def _attempt(self, ticket: _Ticket[Any]) -> None:
         self._connection.execute("SAVEPOINT job")

@@ -1,5 +1,6 @@
 """Group commit and the mapping of SQLite's errors."""
 
+import signal
 import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -126,6 +127,30 @@ def test_the_leader_being_interrupted_fails_the_group_and_leaves_the_writer_usab
 
     with pytest.raises(KeyboardInterrupt):
         writer.run(interrupt)
+    assert writer.run(insert(2)) == 2
+    assert stored(tmp_path) == [2]
+
+
+def test_a_waiting_job_whose_thread_is_interrupted_is_withdrawn(writer: GroupCommit, tmp_path: Path) -> None:
+    holding, waiting = Event(), Event()
+
+    def hold(db: sqlite3.Connection) -> None:
+        holding.set()
+        waiting.wait(10)
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    with ThreadPoolExecutor(1) as threads:
+        first = threads.submit(writer.run, hold)
+        assert holding.wait(10)
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(KeyboardInterrupt):
+            writer.run(insert(1))
+        waiting.set()
+        first.result()
+    signal.signal(signal.SIGALRM, before)
     assert writer.run(insert(2)) == 2
     assert stored(tmp_path) == [2]
 
