@@ -21,7 +21,7 @@ import pyarrow.dataset as ds
 from upnext.contracts import EVENTS, UtcTime
 from upnext.ports import Lake
 
-FOLD_ROWS = 1_000_000
+FOLD_ROWS = 500_000
 """Events folded at once, but never less than a day's."""
 
 OUTCOMES = pa.schema(

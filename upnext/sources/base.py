@@ -44,6 +44,13 @@ class Resumable(Protocol):
         ...
 
 
+@runtime_checkable
+class Simulated(Protocol):
+    """A source with a clock of its own, which may run ahead of ours."""
+
+    simulated: bool
+
+
 def existing_folder(text: str, kind: str) -> Path:
     """The folder that a spec ``kind:folder`` names; MissingData when there is none."""
     folder = Path(text).expanduser()

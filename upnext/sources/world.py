@@ -13,6 +13,7 @@ class WorldSource:
     """A world's catalogue, viewers and log. More days of the same world only add events."""
 
     timed = True
+    simulated = True
 
     def __init__(self, options: str) -> None:
         self.world = World(parse_options(options))

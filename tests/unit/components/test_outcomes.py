@@ -186,7 +186,7 @@ WILD = st.builds(
 )
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.lists(WILD, max_size=40), st.randoms(use_true_random=False))
 def test_outcomes_are_what_a_loop_finds_in_any_order(rows: list[dict], random) -> None:
     found = fold(rows)
