@@ -1,0 +1,203 @@
+"""A feed comes whole and in time whatever fails, and a release is swapped in without a gap."""
+
+from dataclasses import dataclass, replace
+from threading import Event as Flag
+
+import numpy as np
+import pytest
+
+from feature_repo.packed import PackedFeatures
+from feature_repo.specs import USER
+from models.layout import FeatureLayout
+from serving.ranking import Ranked
+from serving.server import Watcher
+from tests.support.bundles import tiny_bundle
+from upnext.errors import LayoutMismatch, NotFound, ReleaseCorrupt, ReleaseError, StoreUnavailable
+
+
+class Broken:
+    """Stands in for any part; every call fails."""
+
+    def __getattr__(self, name):
+        def fail(*args, **kwargs):
+            raise StoreUnavailable(f"{name} is away")
+
+        return fail
+
+
+class Hanging:
+    """Stands in for a retriever or ranker that does not come back until released."""
+
+    def __init__(self):
+        self.release = Flag()
+
+    def retrieve(self, crowd, k):
+        self.release.wait(20)
+        raise StoreUnavailable("too late anyway")
+
+    def rank(self, crowd, rows):
+        self.release.wait(20)
+        return Ranked(np.zeros(len(rows), np.float32), {})
+
+
+@pytest.fixture
+def hanging():
+    made = Hanging()
+    yield made
+    made.release.set()
+
+
+def with_funnel(engine, **changes):
+    engine._current = replace(engine.current, funnel=replace(engine.current.funnel, **changes))
+
+
+def complete(answer, count=30):
+    assert len(answer.slate) == len(answer.reasons) == count
+    assert len(set(answer.slate.rows.tolist())) == count
+    return answer
+
+
+def test_when_the_ranker_fails_retrieval_orders_the_feed(server):
+    with_funnel(server.engine, ranker=Broken())
+    answer = complete(server.engine.home("ann", 30))
+    assert answer.ranked is None
+    assert "StoreUnavailable" in answer.trace.skipped["ranker"]
+    assert 'upnext_skipped_parts_total{part="ranker",why="error"} 1.0' in server.telemetry.text().decode()
+
+
+def test_when_the_ranker_hangs_the_feed_comes_without_it(server, hanging):
+    with_funnel(server.engine, ranker=hanging)
+    assert complete(server.engine.home("ann", 30)).trace.skipped["ranker"].startswith("late")
+
+
+@pytest.mark.parametrize("name", ["als", "trending", "new", "search"])
+def test_a_retriever_that_fails_is_named_and_missed_little(server, name):
+    with_funnel(server.engine, retrievers={**server.engine.current.funnel.retrievers, name: Broken()})
+    answer = complete(server.engine.home("ann", 30))
+    assert list(answer.trace.skipped) == [name]
+
+
+def test_a_retriever_that_hangs_is_left_behind(server, hanging):
+    with_funnel(server.engine, retrievers={**server.engine.current.funnel.retrievers, "topics": hanging})
+    assert complete(server.engine.home("ann", 30)).trace.skipped["topics"].startswith("late")
+
+
+def test_when_everything_fails_popular_videos_are_shown(server):
+    funnel = server.engine.current.funnel
+    with_funnel(server.engine, ranker=Broken(), retrievers=dict.fromkeys(funnel.retrievers, Broken()))
+    answer = complete(server.engine.home("ann", 30))
+    assert {reason.code for reason in answer.reasons} <= {"popular", "explore"}
+    assert set(answer.trace.skipped) == {*funnel.retrievers, "ranker"}
+
+
+@pytest.mark.parametrize("part", ["history", "profiles", "features"])
+def test_a_store_that_is_away_costs_only_what_it_knows(server, part):
+    loaded = server.engine.current
+    broken = Broken().read if part == "features" else Broken()
+    server.engine._current = replace(loaded, stores=replace(loaded.stores, **{part: broken}))
+    answer = complete(server.engine.home("ann", 30))
+    name = {"profiles": "profile", "features": "user_features"}.get(part, part)
+    assert list(answer.trace.skipped) == [name]
+
+
+def test_trending_does_not_need_the_ranker_or_the_stores(server):
+    with_funnel(server.engine, ranker=Broken())
+    answer = complete(server.engine.trending("SE", 20), 20)
+    assert answer.trace.skipped == {} and answer.viewer.user_id == ""
+
+
+def test_trending_is_in_the_order_of_popularity(server):
+    answer = server.engine.trending("SE", 5)
+    scores = server.engine.current.bundle.popularity.scores("SE")
+    assert answer.slate.rows.tolist() == np.argsort(-scores)[:5].tolist()
+
+
+def test_a_request_keeps_its_release_through_a_swap(server, tmp_path):
+    other = tiny_bundle(tmp_path, videos=40, seed=1)
+    engine = server.engine
+    held = engine.current
+
+    class Swapping:
+        def rank(self, crowd, rows):
+            engine.use(other, "two")
+            return held.funnel.ranker.rank(crowd, rows)
+
+    with_funnel(engine, ranker=Swapping())
+    answer = complete(engine.home("ann", 30))
+    assert answer.release.version == held.version
+    assert engine.home("ann", 30).release.version == "two"
+
+
+def test_user_features_are_read_in_the_releases_layout(server):
+    layouts = server.engine.current.bundle.manifest.layouts
+    packed = PackedFeatures(server.stores.online_features, layouts)
+    rows = np.arange(layouts[USER.name].width, dtype=np.float32)[None]
+    packed.write_matrix(USER.name, ["ann"], rows, 0)
+    answer = server.engine.home("ann", 5)
+    assert answer.viewer.features.tolist() == rows[0].tolist()
+
+
+def test_a_store_in_another_layout_refuses_the_release(server, bundle):
+    features = server.stores.online_features
+    PackedFeatures(features, {USER.name: FeatureLayout.of(["height"])}).write_matrix(
+        USER.name, ["ann"], np.ones((1, 1), np.float32), 0
+    )
+    with pytest.raises(LayoutMismatch):
+        server.engine.use(bundle, "again")
+    assert server.engine.current.version != "again"
+
+
+def test_a_release_that_scores_nan_is_not_used(server, bundle):
+    class Nan:
+        schema = bundle.scorer.schema
+
+        def score(self, *blocks):
+            return {name: np.full(len(blocks[1]), np.nan, np.float32) for name in bundle.scorer.heads}
+
+    with pytest.raises(ReleaseError, match="nan"):
+        server.engine.use(replace(bundle, scorer=Nan()), "nan")
+
+
+@dataclass
+class Registry:
+    """A registry whose champion a test moves."""
+
+    versions: dict
+    champion: str | None = None
+
+    def version(self, alias):
+        return self.champion
+
+    def resolve(self, ref):
+        if self.champion is None:
+            raise NotFound("no champion yet")
+        return self.versions[self.champion]
+
+
+@dataclass
+class Found:
+    version: str
+    path: object
+
+
+def test_the_watcher_follows_the_champion_and_refuses_what_is_broken(tmp_path):
+    one, two = tiny_bundle(tmp_path), tiny_bundle(tmp_path, seed=2)
+    (two.folder / "ranker" / "ranker.onnx").write_bytes(b"cut")
+    registry = Registry({"1": Found("1", one.folder), "2": Found("2", two.folder)})
+    used, outcomes = [], []
+    watcher = Watcher(registry, "champion", lambda bundle, version: used.append(version), outcomes.append)
+    watcher.look()
+    assert (used, watcher.serving) == ([], "") and "no champion" in watcher.failing
+    registry.champion = "1"
+    watcher.look()
+    watcher.look()
+    assert (used, watcher.serving, watcher.failing) == (["1"], "1", "")
+    registry.champion = "2"
+    watcher.look()
+    watcher.look()
+    assert (used, watcher.serving) == (["1"], "1") and "ranker.onnx" in watcher.failing
+    assert outcomes == ["refused", "swapped", "refused"]
+    with pytest.raises(ReleaseCorrupt):
+        from models.bundle import Bundle
+
+        Bundle.load(two.folder)
