@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from upnext import tracking
 from upnext.errors import NotFound, StoreUnavailable
 from upnext.settings import Settings
 
@@ -108,6 +109,8 @@ class Releases:
         client.set_registered_model_alias(self.name, "champion", version)
 
     def _find(self, ref: str) -> Any | None:
+        if tracking.untouched(self._settings):
+            return None
         from mlflow.exceptions import MlflowException
 
         client = self._client()

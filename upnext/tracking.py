@@ -17,6 +17,12 @@ def client(settings: Settings) -> "MlflowClient":
     return _client(settings.url("tracking"))
 
 
+def untouched(settings: Settings) -> bool:
+    """Whether nothing was ever logged to a local file: asking MLflow would create it, which takes seconds."""
+    url = settings.url("tracking")
+    return url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists()
+
+
 @lru_cache(maxsize=4)
 def _client(url: str) -> "MlflowClient":
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
