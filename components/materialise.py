@@ -99,8 +99,8 @@ def _history(
     stores: Stores, settings: Settings, until: datetime, marks: "_Marks", progress: Callable[[int], None]
 ) -> float:
     """Add engagement of the last days before ``until`` to the watch history; says how much was new."""
-    version = stores.lake.version("events")
-    if not marks.is_new("events", version):
+    mark = f"{stores.lake.version('events')} {until.isoformat()}"
+    if not marks.is_new("events", mark):
         return 0.0
     since = until - timedelta(days=settings.history_days)
     reached = marks.get("events_until")
@@ -116,7 +116,7 @@ def _history(
             added += stores.history.add(pa.Table.from_batches([batch]))
             progress(added)
     marks.set("events_until", until.isoformat())
-    marks.set("events", version)
+    marks.set("events", mark)
     return float(added)
 
 

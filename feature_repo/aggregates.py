@@ -148,8 +148,9 @@ def _elapsed(time: ir.TimestampColumn, at: datetime) -> ir.NumericColumn:
 
 
 def _log(amount: ir.NumericColumn) -> ir.FloatingColumn:
-    """ln(1 + x), of what is never below zero."""
-    return (ibis.greatest(amount.cast("float64"), 0.0) + 1.0).ln()
+    """ln(1 + x), what is below zero taken as zero; null stays null."""
+    amount = amount.cast("float64")
+    return (ibis.ifelse(amount < 0.0, 0.0, amount) + 1.0).ln()
 
 
 def _ratio(part: ir.NumericValue, whole: ir.NumericValue) -> ir.FloatingValue:

@@ -79,6 +79,8 @@ def point_in_time(
     ``ts`` is int64[k], µs since the epoch. A snapshot at that very time counts: it holds what was known
     strictly before. Declared defaults where there is no snapshot old enough.
     """
+    if not len(ts):
+        return np.empty((0, len(USER.names)), np.float32), np.empty((0, len(VIDEO.names)), np.float32)
     import pandas as pd
 
     from feature_repo.views import RANKER, TIMESTAMP

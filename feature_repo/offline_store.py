@@ -170,7 +170,9 @@ def _dataset(source: DataSource | None) -> pa.dataset.Dataset:
 
 
 def _read(source: DataSource, repo_path: str) -> ir.Table:
-    return ibis.memtable(_dataset(source))
+    con = ibis.duckdb.connect()
+    con.con.register("source", _dataset(source))
+    return con.table("source")
 
 
 def _no_writes(*_: Any) -> None:

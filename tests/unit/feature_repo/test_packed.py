@@ -1,0 +1,119 @@
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from feature_repo.packed import PackedFeatures, spec_defaults
+from feature_repo.specs import VIDEO, VIDEO_VIEW
+from models.layout import FeatureLayout
+from upnext.errors import CorruptData, LayoutMismatch
+from upnext.ports import OnlineFeatures
+from upnext.settings import Settings
+from upnext.stores import connect
+
+LAYOUT = FeatureLayout.typed([("a", "float32"), ("b", "float16"), ("c", "float32")])
+IDS = ["v1", "v2", "v3"]
+ROWS = np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9]], np.float32)
+
+
+@pytest.fixture
+def port(tmp_path: Path) -> OnlineFeatures:
+    with connect(Settings(home=tmp_path)) as stores:
+        yield stores.online_features
+
+
+def packed(port: OnlineFeatures, layout: FeatureLayout = LAYOUT) -> PackedFeatures:
+    return PackedFeatures(port, {"view": layout}, {"view": np.array([-1, -2, -3], np.float32)})
+
+
+def test_rows_come_back_in_the_order_asked_for(port: OnlineFeatures) -> None:
+    features = packed(port)
+    features.write_matrix("view", IDS, ROWS, 5)
+    np.testing.assert_array_equal(features.read_matrix("view", ["v3", "v1", "v3"]), ROWS[[2, 0, 2]])
+    assert features.count("view") == 3
+    assert features.layouts["view"].timestamps(features.read("view", IDS)).tolist() == [5, 5, 5]
+
+
+def test_missing_entities_get_the_defaults_and_are_counted(port: OnlineFeatures) -> None:
+    features = packed(port)
+    features.write_matrix("view", IDS, ROWS, 0)
+    rows = features.read_matrix("view", ["new", "v2", "newer"])
+    np.testing.assert_array_equal(rows, [[-1, -2, -3], [4, 5, 6], [-1, -2, -3]])
+    assert features.missing == {"view": 2}
+
+
+def test_an_empty_store_and_an_empty_request(port: OnlineFeatures) -> None:
+    features = packed(port)
+    np.testing.assert_array_equal(features.read_matrix("view", ["v1"]), [[-1, -2, -3]])
+    assert features.read_matrix("view", []).shape == (0, 3)
+
+
+def test_another_layout_is_refused_and_lives_beside(port: OnlineFeatures) -> None:
+    packed(port).write_matrix("view", IDS, ROWS, 0)
+    other = packed(port, FeatureLayout.of(["a", "b", "d"]))
+    with pytest.raises(LayoutMismatch, match="materialise again"):
+        other.read_matrix("view", IDS)
+    other.write_matrix("view", IDS, ROWS + 1, 0)
+    np.testing.assert_array_equal(other.read_matrix("view", IDS), ROWS + 1)
+    np.testing.assert_array_equal(packed(port).read_matrix("view", IDS), ROWS)
+    assert len(other.versions("view")) == 2
+    other.drop("view")
+    assert other.versions("view") == []
+
+
+def test_bytes_of_another_layout_under_our_name_are_refused(port: OnlineFeatures) -> None:
+    features = packed(port)
+    features.write_matrix("view", IDS, ROWS, 0)
+    (name,) = features.versions("view")
+    port.put(
+        name,
+        ["v2"],
+        FeatureLayout.typed([("x", "float32"), ("y", "float16"), ("z", "float32")]).pack(ROWS[:1]),
+    )
+    with pytest.raises(LayoutMismatch, match="value 1"):
+        features.read_matrix("view", IDS)
+    port.put(name, ["v2"], [b"torn"])
+    with pytest.raises(LayoutMismatch, match="4 bytes"):
+        features.read_matrix("view", IDS)
+
+
+@pytest.mark.parametrize(("column", "value"), [(0, np.nan), (2, np.inf), (1, 70_000.0)])
+def test_what_cannot_be_held_is_refused_as_a_whole(port: OnlineFeatures, column: int, value: float) -> None:
+    rows = ROWS.copy()
+    rows[1, column] = value
+    with pytest.raises(CorruptData, match=re.escape(f"{'abc'[column]} of 'v2' is {rows[1, column]}")):
+        packed(port).write_matrix("view", IDS, rows, 0)
+    assert packed(port).count("view") == 0
+
+
+def test_rows_of_another_width_are_refused(port: OnlineFeatures) -> None:
+    with pytest.raises(LayoutMismatch, match="3 features"):
+        packed(port).write_matrix("view", IDS, ROWS[:, :2], 0)
+
+
+def test_declared_defaults_follow_the_layout_by_name() -> None:
+    defaults = spec_defaults(VIDEO_VIEW, FeatureLayout.of(["ctr", "age_h", "unheard_of"]))
+    assert defaults.tolist() == [0.0, -1.0, 0.0]
+    assert spec_defaults("other", LAYOUT).tolist() == [0, 0, 0]
+    assert len(spec_defaults(VIDEO_VIEW, FeatureLayout.of(VIDEO.names))) == len(VIDEO.names)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    hnp.arrays(
+        np.float32,
+        st.tuples(st.integers(0, 20), st.just(2)),
+        elements=st.floats(-(2.0**90), 2.0**90, width=32),
+    )
+)
+def test_float32_survives_bit_by_bit(tmp_path_factory: pytest.TempPathFactory, rows: np.ndarray) -> None:
+    layout = FeatureLayout.of(["x", "y"])
+    ids = [f"e{n}" for n in range(len(rows))]
+    with connect(Settings(home=tmp_path_factory.mktemp("packed"))) as stores:
+        features = PackedFeatures(stores.online_features, {"view": layout})
+        features.write_matrix("view", ids, rows, 0)
+        assert features.read_matrix("view", ids).tobytes() == rows.tobytes()
