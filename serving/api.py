@@ -27,8 +27,10 @@ LARGEST = 4 << 20
 RETRY_S = "2"
 
 Count = Annotated[int, Query(ge=1, le=200, description="Items wanted.")]
-UserId = Annotated[Id | None, Query(description="Who watches; unknown and left out are strangers.")]
-SessionId = Annotated[Id | None, Query(description="The client's session, written into impressions.")]
+UserId = Annotated[Id | None, Query(description="Who watches; one that nobody knows is a stranger.")]
+SessionId = Annotated[
+    Id | None, Query(description="The client's session; stands in for user_id where there is none.")
+]
 Region = Annotated[Token | None, Query(description="Where the viewer is; wins over the profile.")]
 Device = Annotated[Token | None, Query(description="What the viewer watches on; wins over the profile.")]
 Debug = Annotated[bool, Query(description="Add timings, candidate counts, skipped parts and heads.")]
@@ -102,7 +104,7 @@ def _add_feeds(app: FastAPI, server: Running) -> None:
             "home",
             session_id,
             debug,
-            lambda engine: engine.home(user_id, count, region=region, device=device),
+            lambda engine: engine.home(user_id or session_id, count, region=region, device=device),
         )
 
     @app.get("/api/v1/recommendations/related", responses=PROBLEMS | MISSING, **feed)
@@ -120,7 +122,9 @@ def _add_feeds(app: FastAPI, server: Running) -> None:
             "related",
             session_id,
             debug,
-            lambda engine: engine.related(video_id, user_id, count, region=region, device=device),
+            lambda engine: engine.related(
+                video_id, user_id or session_id, count, region=region, device=device
+            ),
         )
 
     @app.get("/api/v1/recommendations/trending", responses=PROBLEMS, **feed)

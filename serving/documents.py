@@ -55,7 +55,7 @@ def shown(answer: Answer, session_id: str | None) -> Shown:
     """What to remember of an answer."""
     ids = answer.release.bundle.catalogue.ids
     return Shown(
-        user_id=answer.viewer.user_id or session_id or "anonymous",
+        user_id=answer.viewer.user_id or session_id or f"anonymous-{answer.request_id}",
         request_id=answer.request_id,
         surface=answer.surface,
         at=wall_clock(),

@@ -30,7 +30,7 @@ class Groups:
     def take(
         self, codes: NDArray[np.integer], quota: NDArray[np.integer]
     ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """Rows of the best ``quota`` int[c] of each group in ``codes`` int[c], and each one's place in codes."""
+        """The best ``quota`` int[c] rows of each group in ``codes`` int[c], and each one's place in codes."""
         starts = self.bounds[codes]
         sizes = np.minimum(self.bounds[np.asarray(codes) + 1] - starts, quota)
         which = np.repeat(np.arange(len(sizes)), sizes)

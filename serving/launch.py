@@ -31,6 +31,7 @@ def environment(settings: Settings) -> dict[str, str]:
     found = dict(os.environ)
     if config := found.get("UPNEXT_CONFIG"):
         found["UPNEXT_CONFIG"] = str(Path(config).absolute())
+    found.setdefault("OMP_NUM_THREADS", "1")  # requests run side by side, each on one core
     return found | {
         "UPNEXT_HOME": str(home),
         "UPNEXT_DATASET": settings.state.name,

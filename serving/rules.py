@@ -39,9 +39,9 @@ class Limits:
     candidates: int = 1_000
     """Candidates that are ranked."""
     per_retriever: int = 300
-    retrieve_s: float = 0.040
+    retrieve_s: float = 0.100
     """Seconds that a retriever may take before the feed goes on without it."""
-    rank_s: float = 0.060
+    rank_s: float = 0.200
     """Seconds that reading features and ranking may take before retrieval scores stand in."""
 
 

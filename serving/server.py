@@ -15,6 +15,7 @@ from serving.engine import Engine
 from serving.impressions import ImpressionLog
 from serving.intake import Receipt, take_in
 from serving.live import Live, load_state, save_state
+from serving.rules import FunnelConfig
 from serving.telemetry import Telemetry
 from upnext.errors import UpnextError
 from upnext.settings import Settings
@@ -71,15 +72,20 @@ class Watcher:
 class Server:
     """One process of the service. ``start`` returns at once; ``engine.ready`` tells when it can answer."""
 
-    def __init__(self, settings: Settings, release: str = "champion", poll_s: float = 10.0) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        release: str = "champion",
+        config: FunnelConfig | None = None,
+        poll_s: float = 10.0,
+    ) -> None:
         from upnext.releases import Releases
 
         self.settings = settings
         self.telemetry = Telemetry()
         self.stores: Stores = connect(settings)
-        self.engine = Engine(
-            self.stores.history, self.stores.profiles, self.stores.online_features, self.telemetry
-        )
+        stores = self.stores
+        self.engine = Engine(stores.history, stores.profiles, stores.online_features, self.telemetry, config)
         self.impressions = ImpressionLog(self.stores.event_log, self.telemetry.impressions_lost.inc)
         self.live = Live(
             self.stores.event_log, self.stores.history, self.engine.count_live, self.engine.offset_us

@@ -135,7 +135,10 @@ def test_a_feed_an_event_and_a_changed_feed(serve, home):
     assert service.stop() == []
     logged = log_of(home)
     shown = [each for each in logged if each["event_type"] == "impression"]
-    assert len(shown) == 20 and {each["request_id"] for each in shown} == {before["request_id"], after["request_id"]}
+    assert len(shown) == 20 and {each["request_id"] for each in shown} == {
+        before["request_id"],
+        after["request_id"],
+    }
     assert len(logged) == 22
 
 
@@ -169,7 +172,9 @@ def test_what_was_accepted_outlives_sigkill_and_counts_once(serve, home):
     assert accepted <= set(kept)
 
     again = serve()
-    replayed = again.client.post(EVENTS, json=[event(name.removeprefix("event-")) for name in sorted(accepted)[:500]])
+    replayed = again.client.post(
+        EVENTS, json=[event(name.removeprefix("event-")) for name in sorted(accepted)[:500]]
+    )
     assert replayed.json()["accepted"] == 0
     debug = again.client.get(HOME, params={"user_id": "user0", "debug": True}).json()["debug"]
     assert debug["viewer"]["history"] == 1

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from serving.rules import FunnelConfig, Limits
 from serving.server import Server
 from tests.support.bundles import tiny_bundle
 from upnext.settings import Settings
@@ -16,7 +17,8 @@ def bundle(tmp_path_factory):
 @pytest.fixture
 def server(bundle, tmp_path):
     """Serves the tiny bundle; impressions and live events are applied when a test asks for it."""
-    made = Server(Settings(home=tmp_path / "home", dataset="tiny"), str(bundle.folder))
+    patient = FunnelConfig(limits=Limits(retrieve_s=10, rank_s=10))
+    made = Server(Settings(home=tmp_path / "home", dataset="tiny"), str(bundle.folder), patient)
     made.watcher.look()
     assert made.engine.ready, made.watcher.failing
     yield made

@@ -117,6 +117,12 @@ def test_what_was_turned_down_does_not_come_back(client):
     assert first not in ids(client.get(HOME, params={"user_id": "ann", "count": 200}))
 
 
+def test_a_session_without_a_user_has_a_feed_of_its_own(client):
+    before = client.get(HOME, params={"session_id": "s9"})
+    client.post(EVENTS, json=event("v003", user_id="s9", session_id="s9"))
+    assert ids(client.get(HOME, params={"session_id": "s9"})) != ids(before)
+
+
 def test_a_search_is_felt(client):
     client.post(EVENTS, json={"user_id": "ann", "event_type": "search", "query": "topic5"})
     items = client.get(HOME, params={"user_id": "ann"}).json()["items"]

@@ -42,10 +42,16 @@ def home(tmp_path):
         rows = [outcome("ann", f"v{3 + 6 * i:03}", -1 - i) for i in range(4)]
         rows += [outcome("bob", "v060", -2, not_interested=True, watched=False), outcome("eve", "v001", 0.5)]
         stores.lake.append("outcomes", pa.Table.from_pylist(rows))
-        users = [{"user_id": name, "region": "SE", "language": "sv", "device": None} for name in ("ann", "bob")]
+        users = [
+            {"user_id": name, "region": "SE", "language": "sv", "device": None} for name in ("ann", "bob")
+        ]
         topics = pa.array([[], ["topic2"]], pa.list_(pa.string()))
         stores.lake.append("users", pa.Table.from_pylist(users).append_column("topics", topics))
-        columns = {USER.key: ["ann"]} | {name: [0.5] for name in USER.names} | {SNAPSHOT: [snapshot_name(stamped(-1))]}
+        columns = (
+            {USER.key: ["ann"]}
+            | {name: [0.5] for name in USER.names}
+            | {SNAPSHOT: [snapshot_name(stamped(-1))]}
+        )
         stores.lake.append(USER.table, pa.table(columns))
         yield stores
 
@@ -131,12 +137,17 @@ def test_the_command_writes_one_row_per_user_and_place(command):
 
 
 def test_csv_says_the_same_as_parquet(command):
-    assert command("--count", 5, out="out.csv")["video_id"].to_pylist() == command("--count", 5)["video_id"].to_pylist()
+    assert (
+        command("--count", 5, out="out.csv")["video_id"].to_pylist()
+        == command("--count", 5)["video_id"].to_pylist()
+    )
 
 
 def test_several_policies_come_with_a_column(command):
     table = command("--count", 3, "--policy", "funnel", "--policy", "popularity", "--policy", "random")
-    assert table["policy"].to_pylist() == [name for name in ("funnel", "popularity", "random") for _ in range(9)]
+    assert table["policy"].to_pylist() == [
+        name for name in ("funnel", "popularity", "random") for _ in range(9)
+    ]
 
 
 def test_given_candidates_are_ranked_and_nothing_else(command, tmp_path):

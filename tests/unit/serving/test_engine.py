@@ -10,6 +10,7 @@ from feature_repo.packed import PackedFeatures
 from feature_repo.specs import USER
 from models.layout import FeatureLayout
 from serving.ranking import Ranked
+from serving.rules import FunnelConfig, Limits
 from serving.server import Watcher
 from tests.support.bundles import tiny_bundle
 from upnext.errors import LayoutMismatch, NotFound, ReleaseCorrupt, ReleaseError, StoreUnavailable
@@ -51,6 +52,10 @@ def with_funnel(engine, **changes):
     engine._current = replace(engine.current, funnel=replace(engine.current.funnel, **changes))
 
 
+def impatient(engine):
+    engine._config = FunnelConfig(limits=Limits(retrieve_s=0.05, rank_s=0.05))
+
+
 def complete(answer, count=30):
     assert len(answer.slate) == len(answer.reasons) == count
     assert len(set(answer.slate.rows.tolist())) == count
@@ -66,6 +71,7 @@ def test_when_the_ranker_fails_retrieval_orders_the_feed(server):
 
 
 def test_when_the_ranker_hangs_the_feed_comes_without_it(server, hanging):
+    impatient(server.engine)
     with_funnel(server.engine, ranker=hanging)
     assert complete(server.engine.home("ann", 30)).trace.skipped["ranker"].startswith("late")
 
@@ -78,6 +84,7 @@ def test_a_retriever_that_fails_is_named_and_missed_little(server, name):
 
 
 def test_a_retriever_that_hangs_is_left_behind(server, hanging):
+    impatient(server.engine)
     with_funnel(server.engine, retrievers={**server.engine.current.funnel.retrievers, "topics": hanging})
     assert complete(server.engine.home("ann", 30)).trace.skipped["topics"].startswith("late")
 
