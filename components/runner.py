@@ -60,9 +60,12 @@ class Report:
 
     @classmethod
     def read(cls, folder: Path) -> "Report | None":
-        """The report of the step that finished in a folder; None when none did."""
+        """The report of the step that finished in a folder; None when none did, or in another format."""
         file = folder / REPORT
-        return cls(**json.loads(file.read_text())) if file.is_file() else None
+        try:
+            return cls(**json.loads(file.read_text()))
+        except (FileNotFoundError, NotADirectoryError, TypeError, ValueError):
+            return None
 
 
 def run_folder(settings: Settings, until: datetime | None) -> Path:

@@ -189,6 +189,19 @@ def test_the_report_on_disk_is_the_one_that_was_given(fake, run: Run, settings: 
     assert given.peak_memory_mb > 0
 
 
+@pytest.mark.parametrize("text", ["", '{"step": "train"', '{"step": "train", "of_another_version": 1}'])
+def test_a_report_that_cannot_be_read_is_of_no_finished_step(
+    fake, run: Run, settings: Settings, text: str
+) -> None:
+    run("ingest")
+    run("train")
+    file = runner.run_folder(settings, T) / "train" / "metrics.json"
+    file.write_text(text)
+    with pytest.raises(MissingData, match="needs the output of train"):
+        run("gate")
+    assert run("train").fresh
+
+
 def test_two_runs_of_one_step_wait_for_each_other(fake, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     run("ingest")
     entered, both = threading.Event(), threading.Barrier(2, timeout=0.3)
