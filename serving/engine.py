@@ -184,8 +184,6 @@ class Engine:
         return Answer(request_id, surface, viewer, release, slate, pool, reasons, ranked, trace)
 
     def _crowd(self, funnel: Funnel, viewer: Viewer, trace: Trace) -> Crowd:
-        if not len(viewer.seen):
-            return funnel.anonymous([viewer])
         part: dict[str, Callable[[], Crowd]] = {"viewer_vectors": lambda: funnel.crowd([viewer])}
         made = self._deadlines.gather(part, self._config.limits.retrieve_s, trace)
         return made.get("viewer_vectors") or funnel.anonymous([viewer])

@@ -22,6 +22,7 @@ TEXTS: Mapping[str, str] = {
     "popular_in_region": "Popular in {what}",
     "related": "More like {what}",
     "search": "Matches your search for “{what}”",
+    "start_here": "A good place to start",
     "topic_you_chose": "From your topics: {what}",
     "topic_you_watch": "More {what}, which you watch",
 }
@@ -111,7 +112,9 @@ class Explainer:
         return tellers[source](claim)
 
     def _watched(self, row: int) -> Reason:
-        return say("because_you_watched", self._title(row), self._id(row)) if row >= 0 else say("for_you")
+        if row >= 0:
+            return say("because_you_watched", self._title(row), self._id(row))
+        return say("start_here" if self.viewer.cold else "for_you")
 
     def _creator(self, claim: Claim) -> Reason:
         creator = self.catalogue.creators[self.catalogue.creator[claim.row]]

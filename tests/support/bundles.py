@@ -69,6 +69,33 @@ def tiny_bundle(folder, videos=VIDEOS, meta=None, seed=0) -> Bundle:
     return Bundle.load(assemble(names, folder / f"bundle-{seed}", about))
 
 
+def save_towers(folder, vectors):
+    """Towers whose user vector is the sum of the past's item vectors, each times its strength."""
+    folder.mkdir(parents=True)
+    np.save(folder / "item_vectors.npy", vectors)
+    np.save(folder / "embeddings.npy", vectors)
+    (folder / "meta.json").write_text(json.dumps({"length": 50, "as_of": NOW}))
+    shapes = {
+        "past": ["B", "L", vectors.shape[1]],
+        "strength": ["B", "L"],
+        "age_s": ["B", "L"],
+        "mask": ["B", "L"],
+    }
+    inputs = [
+        helper.make_tensor_value_info(name, TensorProto.BOOL if name == "mask" else TensorProto.FLOAT, shape)
+        for name, shape in shapes.items()
+    ]
+    outputs = [helper.make_tensor_value_info("vector", TensorProto.FLOAT, ["B", vectors.shape[1]])]
+    axes = {"last": np.asarray([2], np.int64), "entries": np.asarray([1], np.int64)}
+    nodes = [
+        helper.make_node("Unsqueeze", ["strength", "last"], ["weights"]),
+        helper.make_node("Mul", ["past", "weights"], ["weighted"]),
+        helper.make_node("ReduceSum", ["weighted", "entries"], ["vector"], keepdims=0),
+    ]
+    save_graph(nodes, "user", inputs, outputs, axes, folder / "user_tower.onnx")
+    (folder / "video_tower.onnx").touch()  # opened only for videos that came after training
+
+
 def save_neighbours(folder, vectors, k=10):
     similar = vectors @ vectors.T
     np.fill_diagonal(similar, -np.inf)
@@ -103,11 +130,14 @@ def save_ranker(folder):
     ]
     outputs = [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["rows", len(HEADS)])]
     constants = {"zero": np.float32(0), "weights": weights, "scale": scale}
-    held = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
-    graph = helper.make_graph(nodes, "ranker", inputs, outputs, held)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    onnx.save(model, folder / "ranker.onnx")
+    save_graph(nodes, "ranker", inputs, outputs, constants, folder / "ranker.onnx")
     (folder / "ranker.json").write_text(json.dumps({"schema": schema.to_dict(), "heads": list(HEADS)}))
+
+
+def save_graph(nodes, name, inputs, outputs, constants, path):
+    held = [numpy_helper.from_array(np.asarray(value), key) for key, value in constants.items()]
+    graph = helper.make_graph(nodes, name, inputs, outputs, held)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
 
 
 def stamped(days: float) -> datetime:

@@ -9,10 +9,12 @@ import pytest
 from feature_repo.packed import PackedFeatures
 from feature_repo.specs import USER
 from models.layout import FeatureLayout
+from serving.deadlines import Trace
 from serving.ranking import Ranked
 from serving.rules import FunnelConfig, Limits
 from serving.server import Watcher
 from tests.support.bundles import tiny_bundle
+from tests.support.videos import past_of
 from upnext.errors import LayoutMismatch, NotFound, ReleaseCorrupt, ReleaseError, StoreUnavailable
 
 
@@ -163,6 +165,25 @@ def test_a_release_that_scores_nan_is_not_used(server, bundle):
 
     with pytest.raises(ReleaseError, match="nan"):
         server.engine.use(replace(bundle, scorer=Nan()), "nan")
+
+
+def test_without_the_evidence_a_video_scores_lower(server):
+    """Reasons are true: the video that is named did speak for the one that is shown."""
+
+    def feed(*watched):
+        past = past_of(list(watched))
+        engine = server.engine
+        engine.viewer = lambda release, user_id, trace, **asked: replace(stranger, past=past)
+        answer = engine.home("ann", 30)
+        return answer, dict(zip(answer.pool.rows.tolist(), answer.ranked.utility.tolist(), strict=True))
+
+    stranger = server.engine.viewer(server.engine.current, None, Trace())
+    answer, scores = feed(3, 10)
+    reasons = dict(zip(answer.slate.rows.tolist(), answer.reasons, strict=True))
+    named = {row: why.because_of for row, why in reasons.items() if why.code == "because_you_watched"}
+    assert set(named.values()) == {"v003", "v010"}
+    without = {"v003": feed(10)[1], "v010": feed(3)[1]}
+    assert all(without[because_of][row] < scores[row] for row, because_of in named.items())
 
 
 @dataclass

@@ -50,7 +50,7 @@ def test_a_model_names_the_video_of_the_past_that_speaks_most_for_it(source):
 def test_what_was_turned_down_is_no_evidence():
     viewer = viewer_of([0, 1], strength=[-1, 0.5])
     assert reasons(viewer, als=found(2))[2].because_of == "v001"
-    assert reasons(viewer_of([0], strength=[-1]), als=found(2))[2].code == "for_you"
+    assert reasons(viewer_of([0], strength=[-1]), als=found(2))[2].code == "start_here"
 
 
 def test_creators_topics_search_and_region():
