@@ -35,8 +35,8 @@ def context_layout(surfaces: Sequence[str], devices: Sequence[str]) -> FeatureLa
 def context_features(
     layout: FeatureLayout,
     ts: NDArray[np.int64],
-    surface: Sequence[str | None],
-    device: Sequence[str | None],
+    surface: Sequence[str | None] | NDArray[np.object_],
+    device: Sequence[str | None] | NDArray[np.object_],
     histories: Histories,
 ) -> NDArray[np.float32]:
     """Context of B requests, float32[B, dc], columns as in ``layout``.

@@ -10,6 +10,7 @@ import ibis
 import ibis.expr.types as ir
 import pandas as pd
 import pyarrow as pa
+import pyarrow.dataset as ds
 from deltalake import DeltaTable
 from feast import FeatureView, RepoConfig
 from feast.data_source import DataSource
@@ -139,14 +140,14 @@ def _entities(entity_df: pd.DataFrame, time: str) -> pa.Table:
 
 def _names(view: FeatureView, feature_refs: list[str], full: bool) -> dict[str, str]:
     """Name in the result -> column, of the features that are asked for."""
-    known = view.projection.name_to_use()
+    known: str = view.projection.name_to_use()  # type: ignore[no-untyped-call]
     wanted = [ref.split(":")[1] for ref in feature_refs if ref.split(":")[0] == known]
     return {f"{known}__{name}" if full else name: name for name in wanted}
 
 
 def _asof(left: ir.Table, right: ir.Table, view: FeatureView, names: dict[str, str], time: str) -> ir.Table:
     """Each row of ``left`` with the newest row of the view at or before its time."""
-    stamp = view.batch_source.timestamp_field
+    stamp = _delta(view.batch_source).timestamp_field
     keys = view.projection.join_key_map or {column.name: column.name for column in view.entity_columns}
     keyed = right.select(
         **{f"__{key}": right[key] for key in keys},
@@ -161,12 +162,17 @@ def _asof(left: ir.Table, right: ir.Table, view: FeatureView, names: dict[str, s
     return joined.select(*left.columns, *names)
 
 
-def _dataset(source: DataSource | None) -> pa.dataset.Dataset:
+def _delta(source: DataSource | None) -> FileSource:
     if not isinstance(source, FileSource):
         raise ConfigError(
             f"source is {type(source).__name__}: this store reads Delta tables (FileSource) only"
         )
-    return DeltaTable(source.path).to_pyarrow_dataset()
+    return source
+
+
+def _dataset(source: DataSource | None) -> ds.Dataset:
+    """The rows of a Delta table, read as they are asked for."""
+    return DeltaTable(_delta(source).path).to_pyarrow_dataset()
 
 
 def _read(source: DataSource, repo_path: str) -> ir.Table:

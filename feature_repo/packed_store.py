@@ -124,7 +124,9 @@ class PackedOnlineStore(OnlineStore):
 
 def entity_id(key: EntityKey) -> str:
     """The id of an entity; ConfigError unless its key is one string."""
-    values = [value.string_val for value in key.entity_values if value.WhichOneof("val") == "string_val"]
+    values: list[str] = [
+        value.string_val for value in key.entity_values if value.WhichOneof("val") == "string_val"
+    ]
     if len(values) != 1 or len(key.entity_values) != 1:
         raise ConfigError(f"entity key {list(key.join_keys)} is not one string: packed views have one id")
     return values[0]

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType
 from feast.data_format import DeltaFormat
@@ -32,7 +33,8 @@ class Definitions:
         return {view.name: view for view in (self.user_features, self.video_features)}
 
     @property
-    def objects(self) -> list[Entity | FeatureView | FeatureService]:
+    def objects(self) -> list[Any]:
+        """As :meth:`feast.FeatureStore.apply` takes them."""
         return [self.user, self.video, self.user_features, self.video_features, self.ranker]
 
 
