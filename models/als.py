@@ -18,7 +18,7 @@ from models.history import SECOND, Histories
 from upnext.errors import CorruptData, EmptyData, MissingData
 
 DAY_S = 86_400.0
-CHUNK = 512
+CHUNK = 64
 """Viewers solved at once; bounds the memory of the systems to CHUNK·d²·4 bytes."""
 
 

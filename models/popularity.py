@@ -12,7 +12,7 @@ from models.columns import codes, distinct, flags, floats, micros
 from models.history import SECOND, strength
 from upnext.errors import CorruptData, MissingData
 
-HALF_LIFE_H = 72.0
+HALF_LIFE_H = 24.0
 """Hours after which an engagement counts half, by default."""
 
 

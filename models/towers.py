@@ -1,0 +1,138 @@
+"""The trained towers as serving runs them: item vectors, and both towers in onnxruntime, without torch."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from shutil import copyfile
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.catalogue import Catalogue
+from models.history import Histories
+from models.video_inputs import VideoInputs
+from upnext.errors import CorruptData, MissingData
+
+ITEMS, EMBEDDINGS, META = "item_vectors.npy", "embeddings.npy", "meta.json"
+USER_TOWER, VIDEO_TOWER = "user_tower.onnx", "video_tower.onnx"
+USER_INPUTS = ("past", "strength", "age_s", "mask")
+VIDEO_INPUTS = ("tokens", "category", "creator", "duration", "age")
+CHUNK = 4096
+"""Viewers or videos that are run at once."""
+
+
+@dataclass(frozen=True)
+class Towers:
+    """Item vectors, and what makes vectors of viewers and of new videos.
+
+    An inner product is cosine + temperature · log popularity: the first D - 1 places of a vector are a
+    direction of length 1, the last is 1 for a viewer and the popularity of a video. So divided by the
+    temperature, it is a log-odds up to a constant.
+
+    items: float32[n, D]; embeddings: float32[n, E], what the user tower reads of a video.
+    """
+
+    folder: Path
+    items: NDArray[np.float32]
+    embeddings: NDArray[np.float32]
+    meta: dict[str, Any]
+    user_tower: Any
+    video_tower: Any
+
+    @classmethod
+    def load(cls, folder: Path) -> "Towers":
+        """Read an exported folder; arrays are memory-mapped."""
+        absent = [
+            name
+            for name in (ITEMS, EMBEDDINGS, META, USER_TOWER, VIDEO_TOWER)
+            if not (folder / name).is_file()
+        ]
+        if absent:
+            raise MissingData(f"{folder} lacks {', '.join(absent)}: run `upnext step two_tower` first")
+        try:
+            meta = json.loads((folder / META).read_text())
+            items, embeddings = (np.load(folder / name, mmap_mode="r") for name in (ITEMS, EMBEDDINGS))
+        except (OSError, EOFError, ValueError) as error:
+            raise CorruptData(f"the towers in {folder} can't be read: {error}") from error
+        if items.shape != (len(embeddings), meta.get("width")):
+            raise CorruptData(
+                f"{folder / ITEMS} is {items.shape}, not ({len(embeddings)}, {meta.get('width')})"
+            )
+        return cls(
+            folder, items, embeddings, meta, _session(folder / USER_TOWER), _session(folder / VIDEO_TOWER)
+        )
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def encode(self, histories: Histories) -> NDArray[np.float32]:
+        """Vectors of viewers, float32[B, D]; of the newest ``meta['length']`` entries, any number of them.
+
+        A viewer without a history gets the vector of nobody in particular, which favours what is popular.
+        """
+        read = histories.newest(int(self.meta["length"]))
+        vectors = np.ones((len(read), self.items.shape[1]), np.float32)
+        for at in range(0, len(read), CHUNK):
+            some = read[at : at + CHUNK]
+            known = some.mask & (some.rows < len(self))
+            past = self.embeddings[np.where(known, some.rows, 0)]
+            inputs = dict(zip(USER_INPUTS, (past, some.strength, some.age_s, known), strict=True))
+            vectors[at : at + CHUNK, :-1] = self.user_tower.run(None, inputs)[0]
+        return vectors
+
+    def encode_videos(self, videos: Catalogue, now: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Vectors float32[m, D] and embeddings float32[m, E] of videos that came after training.
+
+        Parameters
+        ----------
+        videos
+            They stand on title, tags, creator, category, duration and age alone, with the popularity of a
+            video that nobody has watched.
+        now
+            Microseconds since 1970 UTC.
+        """
+        inputs = VideoInputs.of(videos)
+        vectors = np.full((len(inputs), self.items.shape[1]), self._bias(np.zeros(1))[0], np.float32)
+        embeddings = np.zeros((len(inputs), self.embeddings.shape[1]), np.float32)
+        age = inputs.age(np.arange(len(inputs)), now)
+        columns = (inputs.tokens, inputs.category, inputs.creator, inputs.duration, age)
+        for at in range(0, len(inputs), CHUNK):
+            part = slice(at, at + CHUNK)
+            feed = {name: column[part] for name, column in zip(VIDEO_INPUTS, columns, strict=True)}
+            vectors[part, :-1], embeddings[part] = self.video_tower.run(None, feed)
+        return vectors, embeddings
+
+    def with_popularity(self, popularity: NDArray[np.floating]) -> "Towers":
+        """The same towers with the popularity of another day: decayed sums of strength, float[n]."""
+        if popularity.shape != (len(self),):
+            raise ValueError(f"popularity is {popularity.shape}, not ({len(self)},)")
+        mean = float(popularity.mean())
+        changed = replace(self, meta={**self.meta, "mean_popularity": mean})
+        items = np.array(self.items)
+        items[:, -1] = changed._bias(popularity)
+        return replace(changed, items=items)
+
+    def save(self, folder: Path) -> None:
+        """Write a folder like the one that was loaded, with this popularity."""
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(folder / ITEMS, self.items)
+        np.save(folder / EMBEDDINGS, self.embeddings)
+        (folder / META).write_text(json.dumps(self.meta, indent=2))
+        for name in (USER_TOWER, VIDEO_TOWER):
+            copyfile(self.folder / name, folder / name)
+
+    def _bias(self, popularity: NDArray[np.floating]) -> NDArray[np.float32]:
+        relative = np.log((popularity + 1) / (float(self.meta["mean_popularity"]) + 1))
+        return np.asarray(float(self.meta["temperature"]) * relative, dtype=np.float32)
+
+
+def _session(path: Path) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's errors have no common base but this
+        raise CorruptData(f"{path} can't be loaded: {error}; train the towers again") from error

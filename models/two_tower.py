@@ -1,0 +1,287 @@
+"""Training the two towers, on one machine's CPU.
+
+The chance that a viewer takes a video is modelled as its popularity times exp(cosine / temperature). So the
+towers learn only what popularity does not say, and a release adds the popularity of its own day.
+
+In-batch sampled softmax with the logQ correction (Yi et al., "Sampling-bias-corrected neural modeling for
+large corpus item recommendations", RecSys 2019) and uniformly drawn extra negatives (Yang et al., "Mixed
+negative sampling", WWW 2020). Embeddings of videos start from :mod:`models.spectral`, which stands in for
+the many epochs that a random start would need.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from models.catalogue import Catalogue
+from models.dataset import Interactions
+from models.history import SECOND, Histories
+from models.spectral import directions
+from models.two_tower_net import TwoTower, VideoBatch
+from models.video_inputs import VideoInputs
+from upnext.errors import CorruptData, EmptyData
+
+DAY = 86_400 * SECOND
+BLOCK = 64
+"""Batches whose histories are gathered at once."""
+
+
+@dataclass(frozen=True)
+class TwoTowerConfig:
+    """How the towers are trained. The defaults were chosen on validation days; figures are in docs/LOG.md."""
+
+    width: int = 128
+    """Width D of the vectors: a direction of D - 1 and one place for popularity."""
+    embedding: int = 64
+    """Width E of the embeddings."""
+    heads: int = 4
+    """Ways in which the user tower weighs a history."""
+    length: int = 32
+    """Newest videos of a history that are read."""
+    samples: int = 300_000
+    """Positives to train on at most, repeats counted: the budget of the run."""
+    epochs: float = 1.5
+    """Times that each positive is seen, where the budget allows."""
+    batch: int = 1024
+    """Positives per step; each is a negative for the others."""
+    uniform: int = 512
+    """Negatives per step drawn uniformly from the catalogue."""
+    temperature: float = 0.2
+    """What cosines are divided by."""
+    popularity_half_life_h: float = 24.0
+    """Hours after which an engagement counts half towards the popularity that is added to the cosine."""
+    learning_rate: float = 5e-4
+    drop_row: float = 0.1
+    """Share of videos per step whose own embedding is hidden, so that content alone learns to stand for
+    videos without a past."""
+    min_strength: float = 0.1
+    """Least strength of a positive; each weighs min(strength, 1) in the loss."""
+    half_life_days: float = 7.0
+    """Age before the newest, in days, at which a positive is drawn half as often when the budget cuts."""
+    threads: int = 2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        numbers = ("width", "embedding", "heads", "length", "samples", "epochs", "batch", "threads")
+        for name in (*numbers, "temperature", "learning_rate", "half_life_days", "popularity_half_life_h"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, not above 0")
+        if not 0 <= self.drop_row < 1:
+            raise ValueError(f"drop_row is {self.drop_row}, not in [0, 1)")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Towers after training, and what they were trained on."""
+
+    net: TwoTower
+    inputs: VideoInputs
+    config: TwoTowerConfig
+    as_of: int
+    """Newest interaction, microseconds; ages of videos and the popularity are as of then."""
+    popularity: NDArray[np.float32]
+    """float32[n], decayed sum of strengths."""
+    losses: tuple[float, ...]
+    """Mean loss of each block of steps."""
+
+
+@dataclass(frozen=True)
+class _Batch:
+    video: NDArray[np.int32]
+    ts: NDArray[np.int64]
+    weight: NDArray[np.float32]
+    histories: Histories
+
+    def part(self, which: slice) -> "_Batch":
+        return _Batch(self.video[which], self.ts[which], self.weight[which], self.histories[which])
+
+
+def train(
+    interactions: Interactions,
+    catalogue: Catalogue,
+    config: TwoTowerConfig | None = None,
+    *,
+    warm_start: TwoTower | None = None,
+    progress: Callable[[float], None] = lambda done: None,
+) -> Trained:
+    """Train on interactions, each with the history strictly before it.
+
+    Parameters
+    ----------
+    interactions
+        Only what retrievers may learn from: :attr:`models.dataset.Dataset.history`.
+    warm_start
+        Towers to go on from, of this catalogue (:func:`models.tower_export.resume` makes them fit).
+    progress
+        Called with the share of steps done.
+
+    Raises
+    ------
+    EmptyData
+        No interaction is a positive.
+    CorruptData
+        The loss is not finite.
+    """
+    config = config or TwoTowerConfig()
+    positives = np.flatnonzero((interactions.strength >= config.min_strength) & (interactions.video >= 0))
+    if not len(positives):
+        raise EmptyData(f"no interaction has a strength of {config.min_strength}: nothing to train towers on")
+    inputs = VideoInputs.of(catalogue)
+    rng = np.random.default_rng(config.seed)
+    drawn = _draw(interactions.ts[positives], config, rng)
+    counts = np.bincount(interactions.video[positives[drawn]], minlength=len(catalogue))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(config.threads)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            net = warm_start or _fresh(interactions, len(catalogue), config)
+            step = _Step(net, inputs, counts, config, rng)
+            losses = _run(step, _blocks(interactions, positives[drawn], config), len(drawn), progress)
+    finally:
+        torch.set_num_threads(threads)
+    as_of = int(interactions.ts.max())
+    popular = _popularity(interactions, len(catalogue), as_of, config.popularity_half_life_h)
+    return Trained(net.eval(), inputs, config, as_of, popular, losses)
+
+
+def _fresh(interactions: Interactions, n_videos: int, config: TwoTowerConfig) -> TwoTower:
+    net = TwoTower(n_videos, config.embedding, config.width - 1, config.heads)
+    with torch.no_grad():
+        start = directions(interactions, n_videos, config.embedding, config.seed)
+        net.video.row.weight[1:] = torch.from_numpy(start)
+    return net
+
+
+def _popularity(log: Interactions, n_videos: int, as_of: int, half_life_h: float) -> NDArray[np.float32]:
+    weight = np.maximum(log.strength, 0) * 0.5 ** ((as_of - log.ts) / (3600 * SECOND * half_life_h))
+    return np.bincount(log.video, weight, n_videos).astype(np.float32)
+
+
+def _draw(ts: NDArray[np.int64], config: TwoTowerConfig, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Which positives to see, in order: each ``epochs`` times, or within budget the newer the likelier."""
+    wanted = math.ceil(len(ts) * config.epochs)
+    if wanted <= config.samples:
+        rounds = [rng.permutation(len(ts)) for _ in range(math.ceil(config.epochs))]
+        return np.concatenate(rounds)[:wanted]
+    age = (ts.max() - ts) / (config.half_life_days * DAY)
+    chance = 0.5**age
+    return rng.choice(len(ts), config.samples, p=chance / chance.sum())
+
+
+def _blocks(log: Interactions, rows: NDArray[np.int64], config: TwoTowerConfig) -> Iterator[_Batch]:
+    for at in range(0, len(rows), BLOCK * config.batch):
+        some = rows[at : at + BLOCK * config.batch]
+        ts = np.asarray(log.ts[some])
+        weight = np.minimum(log.strength[some], 1).astype(np.float32)
+        histories = log.histories(log.user[some], ts, config.length)
+        yield _Batch(log.video[some], ts, weight, histories)
+
+
+def _run(
+    step: "_Step", blocks: Iterator[_Batch], total: int, progress: Callable[[float], None]
+) -> tuple[float, ...]:
+    means, done = [], 0
+    for block in blocks:
+        losses = []
+        for at in range(0, len(block.video), step.config.batch):
+            batch = block.part(slice(at, at + step.config.batch))
+            losses.append(step(batch, done / total))
+            done += len(batch.video)
+            progress(done / total)
+        means.append(float(np.mean(losses)))
+    return tuple(means)
+
+
+class _Step:
+    """One step of descent after another."""
+
+    def __init__(
+        self,
+        net: TwoTower,
+        inputs: VideoInputs,
+        counts: NDArray[np.int64],
+        config: TwoTowerConfig,
+        rng: np.random.Generator,
+    ) -> None:
+        self.net, self.inputs, self.config, self.rng = net.train(), inputs, config, rng
+        self.frequency = counts / counts.sum()
+        self.popularity = np.log(counts + 1.0)
+        sparse = {id(net.video.row.weight), id(net.video.tokens.weight), id(net.video.creator.weight)}
+        tables = [weight for weight in net.parameters() if id(weight) in sparse]
+        others = [weight for weight in net.parameters() if id(weight) not in sparse]
+        self.optimizers = (
+            torch.optim.SparseAdam(tables, lr=config.learning_rate),
+            torch.optim.Adam(others, lr=config.learning_rate),
+        )
+
+    def __call__(self, batch: _Batch, done: float) -> float:
+        """The loss before the step; ``done`` in [0, 1) sets the learning rate, a cosine down to nearly 0."""
+        rate = self.config.learning_rate * (0.02 + 0.98 * (1 + math.cos(math.pi * done)) / 2)
+        loss = self._loss(batch)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise CorruptData(
+                f"the loss became {value} with learning_rate {self.config.learning_rate} and temperature "
+                f"{self.config.temperature}: lower the first or raise the second"
+            )
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()  # type: ignore[no-untyped-call]
+        return value
+
+    def _loss(self, batch: _Batch) -> Tensor:
+        n, size = len(self.inputs), len(batch.video)
+        extra = self.rng.integers(0, n, self.config.uniform).astype(np.int32)
+        columns = np.concatenate([batch.video, extra])  # (C,) positives, then uniform negatives
+        past = batch.histories
+        rows, place = np.unique(np.concatenate([columns, past.rows.ravel()]), return_inverse=True)
+        embedded = self.net.video.embed(
+            video_batch(self.inputs, rows, hidden=self.rng.random(len(rows)) < self.config.drop_row)
+        )
+        at = torch.from_numpy(place)
+        taken = embedded.index_select(0, at)  # its backward is far cheaper than that of embedded[at]
+        when = np.concatenate([batch.ts, self.rng.choice(batch.ts, len(extra))])
+        age = torch.from_numpy(self.inputs.age(columns, when))
+        videos = self.net.video.direction(taken[: len(columns)], age)  # (C, D)
+        entries = taken[len(columns) :].view(*past.rows.shape, -1)  # (B, L, E)
+        users = self.net.user(entries, *(torch.from_numpy(x) for x in (past.strength, past.age_s, past.mask)))
+        expected = size * self.frequency[columns] + self.config.uniform / n
+        beyond = torch.from_numpy(self.popularity[columns] - np.log(expected)).float()
+        logits = users @ videos.T / self.config.temperature + beyond
+        own = torch.arange(size)
+        same = torch.from_numpy(batch.video[:, None] == columns[None, :])
+        same[own, own] = False
+        losses = F.cross_entropy(logits.masked_fill(same, -torch.inf), own, reduction="none")
+        weight = torch.from_numpy(batch.weight)
+        return (losses * weight).sum() / weight.sum()
+
+
+def video_batch(
+    inputs: VideoInputs, rows: NDArray[np.integer], hidden: NDArray[np.bool_] | None = None
+) -> VideoBatch:
+    """Inputs of some catalogue rows, -1 for none; where ``hidden`` the video's own embedding is left out."""
+    there = rows >= 0
+    known = there if hidden is None else there & ~hidden
+
+    def masked(column: NDArray[np.int64]) -> Tensor:
+        mask = there[:, None] if column.ndim == 2 else there
+        return torch.from_numpy(np.where(mask, column[rows], 0))
+
+    return VideoBatch(
+        torch.from_numpy(np.where(known, rows + 1, 0).astype(np.int64)),
+        masked(inputs.tokens),
+        masked(inputs.category),
+        masked(inputs.creator),
+        masked(inputs.duration),
+    )
