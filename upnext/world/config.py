@@ -15,11 +15,12 @@ DAILY_GROWTH = 0.005
 """New viewers, and new videos, per day as a share of those at the start."""
 
 _LIMITS = {
-    "users": (1, 50_000_000),
-    "videos": (2, 50_000_000),
+    "users": (1, 20_000_000),
+    "videos": (2, 20_000_000),
     "seed": (0, 2**63 - 1),
-    "days": (1, 3650),
+    "days": (1, 730),
 }
+"""With these, two years of growth still fit the eight digits of an id."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from upnext.world.state import SessionState
 from upnext.world.words import topic_words
 
 KINDS = tuple(str(kind) for kind in EventType)
-SURFACES = ("home", "search", "related", "trending")
+SURFACES = ("home", "search")
+"""Of the log's own pages; the second answers a search."""
 
 ROW = np.dtype(
     [

@@ -34,9 +34,9 @@ class SessionState:
         seed: int,
         rows: NDArray[np.int64],
         at_us: NDArray[np.int64],
-        before: "SessionState | None" = None,
+        watched: NDArray[np.int32] | None = None,
     ) -> "SessionState":
-        """New sessions; of those ``before`` the same viewers remember what they watched."""
+        """New sessions of viewers who remember what they ``watched`` in earlier ones, see :meth:`memory`."""
         n = len(rows)
         return cls(
             session=keys_at(seed, Stream.SESSION, rows, at_us),
@@ -44,12 +44,18 @@ class SessionState:
             started_us=at_us,
             topics=np.zeros((n, len(TOPICS)), dtype=np.int16),
             creators=np.full((n, 0), -1, dtype=np.int32),
-            watched=np.full((n, 0), -1, dtype=np.int32) if before is None else before.watched,
+            watched=np.full((n, 0), -1, dtype=np.int32) if watched is None else watched,
         )
 
     def take(self, which: NDArray[np.int64] | Bools) -> "SessionState":
         """The sessions that an index or a mask selects."""
         return SessionState(**{field.name: getattr(self, field.name)[which] for field in fields(self)})
+
+    def memory(self, width: int = 100) -> NDArray[np.int32]:
+        """The last videos watched, to open a later session with: int32[B, width], newest last, -1 pads."""
+        padded = np.pad(self.watched, ((0, 0), (width, 0)), constant_values=-1)
+        order = np.argsort(padded >= 0, axis=1, kind="stable")
+        return np.take_along_axis(padded, order, axis=1)[:, -width:]
 
     def after(self, videos: Videos, slates: NDArray[np.int32], clicked: Bools) -> "SessionState":
         """The state once a page of slots int32[B, K] (-1: empty) was shown, and some of it watched."""

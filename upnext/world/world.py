@@ -17,7 +17,7 @@ from upnext.world.config import START_US, WorldConfig, to_us
 from upnext.world.draws import Floats
 from upnext.world.expectation import Audience, appeal, foresee, gather
 from upnext.world.geography import Space, make_space
-from upnext.world.log import SURFACES, in_time_order, rows_of, to_table
+from upnext.world.log import in_time_order, rows_of, to_table
 from upnext.world.population import draw_viewers
 from upnext.world.profiles import user_table, video_table
 from upnext.world.sessions import log_rows
@@ -110,9 +110,11 @@ class World:
         """Rows of videos by id: int32[n]; NotFound for an unknown one."""
         return id_rows("v", video_ids, self.video_count).astype(np.int32)
 
-    def open(self, viewers: NDArray[np.int64], at: Time, before: SessionState | None = None) -> SessionState:
-        """New sessions of viewers by row, who remember what they watched if given their last ones' state."""
-        return SessionState.open(self.config.seed, viewers, _times(at, len(viewers)), before)
+    def open(
+        self, viewers: NDArray[np.int64], at: Time, watched: NDArray[np.int32] | None = None
+    ) -> SessionState:
+        """New sessions of viewers by row; ``watched`` is the ``memory()`` of their last sessions' states."""
+        return SessionState.open(self.config.seed, viewers, _times(at, len(viewers)), watched)
 
     def answer(
         self,
@@ -122,19 +124,25 @@ class World:
         state: SessionState | None = None,
         surface: str = "home",
         propensity: Floats | None = None,
+        request_ids: Sequence[str] | None = None,
     ) -> Answer:
         """What viewers int64[B] do with a page of video rows int32[B, K] (-1: empty) at a time.
 
         Pass the state of an answer to the next one of the same session, at ``outcome.left_us`` of those who
         stay (``state.take(outcome.stays)``); without a state it is a new session. propensity: float64[B, K],
-        for the impressions.
+        for the impressions. request_ids: one for each viewer, where a recommender gave them.
         """
         state = self.open(viewers, at) if state is None else state
         audience, region = self._audience(viewers, at, state)
         outcome, after = respond(self.config.seed, audience, self.catalogue, slates, state)
-        places = np.full(len(viewers), SURFACES.index(surface), dtype=np.int8)
-        rows = rows_of(audience, region, state, slates, outcome, places, propensity)
-        return Answer(to_table(in_time_order(rows)), outcome, after)
+        home = np.zeros(len(viewers), dtype=np.int8)
+        rows = in_time_order(rows_of(audience, region, state, slates, outcome, home, propensity))
+        events = _with_text(to_table(rows), "surface", pa.array([surface] * len(rows), pa.string()))
+        if request_ids is not None:
+            order = np.argsort(state.session)
+            which = order[np.searchsorted(state.session, rows["session"], sorter=order)]
+            events = _with_text(events, "request_id", pa.array(request_ids, pa.string()).take(which))
+        return Answer(events, outcome, after)
 
     def judge(
         self,
@@ -180,6 +188,10 @@ class World:
         viewers = draw_viewers(self.config, self.space, rows)
         device = devices_used(state.session, viewers.device)
         return gather(self.space, viewers, _times(at, len(rows)), device), viewers.region
+
+
+def _with_text(events: pa.Table, column: str, values: pa.Array) -> pa.Table:
+    return events.set_column(events.schema.get_field_index(column), events.schema.field(column), values)
 
 
 def _times(at: Time, count: int) -> NDArray[np.int64]:
