@@ -105,10 +105,13 @@ class RankData:
         return np.concatenate([getattr(self, block) for block in BLOCKS], axis=1, dtype=np.float32)
 
     def relevant(self) -> NDArray[np.float32]:
-        """1 where the viewer engaged and did not object, else 0, float32[k]: the label of ``relevance``.
+        """The label of ``relevance``, float32[k]: 1 engaged with, 0 sampled or objected to, NaN otherwise.
 
-        Sampled videos that were not shown count as not engaged with.
+        What was shown and passed over says something of its worth, which the other heads learn, but it was
+        near enough to be shown: as a negative beside sampled videos it would hide who finds what.
         """
         known = {head: np.nan_to_num(label) > 0 for head, label in self.labels.items()}
         engaged = known["click"] | known["long_view"] | known["like"] | known["share"]
-        return (engaged & ~known["not_interested"]).astype(np.float32)
+        objected = known["not_interested"]
+        passed_over = self.shown & ~engaged & ~objected
+        return np.where(passed_over, np.nan, engaged & ~objected).astype(np.float32)

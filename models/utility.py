@@ -1,11 +1,12 @@
 """One score from the ranker's heads, with weights that an operator can change live.
 
     value = Σ weight(head) · P(head) + watch · log(1 + seconds)
-    score = value · relevance ** exposure
+    score = log(value) + exposure · log-odds(relevance)
 
-The sum is what a video is worth to the viewer once shown. Those heads were learned from what was shown, so
-for the rest of the catalogue they flatter; ``relevance`` was learned from all of it, and ``exposure`` says
-how far it is believed.
+The value is what a video is worth to the viewer once shown. Its heads were learned from what was shown, so
+for the rest of the catalogue they flatter; ``relevance`` was learned beside videos drawn at random. Its odds
+are how much likelier the viewer is to find and enjoy this video than any, and ``exposure`` says how far to
+believe it. The defaults are those that did well on both counts in docs/LOG.md.
 """
 
 import json
@@ -24,22 +25,23 @@ from upnext.errors import ConfigError, CorruptData
 
 Heads = Mapping[str, NDArray[np.float32]]
 
-MIN_RELEVANCE = 1e-6
+TINY = 1e-6
+WORTHLESS = 20.0  # more than any of the two logarithms of what TINY bounds
 
 
 @dataclass(frozen=True)
 class Weights:
     """Weights of the composite score; the heads' at least 0 but for ``not_interested``, at most 0."""
 
-    click: float = 0.2
+    click: float = 0.0
     long_view: float = 1.0
     like: float = 2.0
     share: float = 2.0
     not_interested: float = -4.0
-    watch: float = 0.2
+    watch: float = 0.3
     """Per unit of log(1 + expected seconds)."""
-    exposure: float = 1.0
-    """Power of ``relevance``; 0 leaves it out."""
+    exposure: float = 0.75
+    """Power of the odds of ``relevance``; 0 leaves it out."""
 
     def __post_init__(self) -> None:
         for entry in fields(self):
@@ -54,13 +56,17 @@ class Weights:
             raise ConfigError("all weights but not_interested are 0: every video would score alike")
 
     def score(self, heads: Heads) -> NDArray[np.float32]:
-        """Composite of the heads of any shape, float32 of that shape; greater is better, at least 0."""
+        """Composite of the heads of any shape, float32 of that shape; greater is better.
+
+        What is worth nothing or less comes behind everything else, the worst last, whatever its relevance.
+        """
         value = self.watch * np.log1p(np.maximum(heads["watch_s"], 0))
         for name in ("click", "long_view", "like", "share", "not_interested"):
             value = value + getattr(self, name) * heads[name]
-        # What is worth less than nothing stays below everything else, in its order, whatever its relevance.
-        value = np.where(value > 0, value + MIN_RELEVANCE, MIN_RELEVANCE * np.exp(np.minimum(value, 0)))
-        return np.asarray(value * np.maximum(heads["relevance"], MIN_RELEVANCE) ** self.exposure, np.float32)
+        relevance = np.clip(heads["relevance"], TINY, 1 - TINY).astype(np.float64)
+        odds = np.log(relevance) - np.log1p(-relevance)
+        score = np.log(np.maximum(value, TINY)) + self.exposure * odds
+        return np.where(value > TINY, score, value - WORTHLESS * (1 + self.exposure)).astype(np.float32)
 
     def to_dict(self) -> dict[str, float]:
         return asdict(self)
@@ -117,8 +123,8 @@ class Fit:
 
 
 GRID: dict[str, tuple[float, ...]] = {
-    "exposure": (0.0, 0.25, 0.5, 1.0, 2.0, 4.0),
-    "watch": (0.0, 0.05, 0.2, 1.0, 4.0),
+    "exposure": (0.0, 0.25, 0.5, 0.75, 1.0, 1.5),
+    "watch": (0.0, 0.1, 0.3, 1.0, 4.0),
     "click": (0.0, 0.2, 1.0, 4.0),
     "long_view": (0.0, 0.3, 1.0, 3.0),
 }
