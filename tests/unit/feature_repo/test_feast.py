@@ -13,7 +13,7 @@ from feast import FeatureStore
 from feast.repo_operations import get_repo_files
 
 import feature_repo
-from feature_repo.layout import layouts
+from feature_repo.layout import defaults_of, layout_of, layouts
 from feature_repo.offline import (
     SNAPSHOT,
     aligned,
@@ -162,7 +162,8 @@ def test_every_feature_is_described(store: FeatureStore) -> None:
         assert [field.name for field in view.features] == list(spec.names)
         assert all(field.description and field.tags["unit"] for field in view.features)
         assert view.owner and view.description
-        assert layouts()[spec.name].names == spec.names
+        assert layouts()[spec.name] == layout_of(view)
+        assert defaults_of(view).tolist() == defaults(spec.name).tolist()
 
 
 def test_feast_reads_the_definitions_and_nothing_else() -> None:
