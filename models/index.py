@@ -21,6 +21,10 @@ FLAT_BELOW = 50_000
 """Vectors up to which brute force answers within a millisecond or two on one core."""
 HNSW_BELOW = 2_000_000
 """Vectors up to which a graph over full vectors is affordable: about 800 bytes a vector."""
+PROBES = 64
+"""Inverted lists that a search looks into."""
+WIDTHS = {"efSearch": 256, "quantizer_efSearch": 128, "k_factor_rf": 8}
+"""Nodes that a graph search keeps, the same for finding lists, and candidates refined per result."""
 SAMPLE = 256
 """Queries that the recall is measured with when an index is built."""
 
@@ -158,7 +162,7 @@ def factory_for(n: int) -> str:
     if n < HNSW_BELOW:
         return "HNSW32,SQfp16"
     lists = 1 << int(np.ceil(np.log2(4 * np.sqrt(n))))
-    return f"OPQ64,IVF{lists}_HNSW32,PQ64x4fsr,Refine(SQfp16)"
+    return f"IVF{lists}_HNSW32,PQ64x4fsr,Refine(SQfp16)"
 
 
 def recall_against(exact: ExactIndex, index: Index, queries: NDArray[np.float32], k: int = 100) -> float:
@@ -180,10 +184,13 @@ def top_k(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
 
 
 def _tune(index: faiss.Index) -> None:
-    """Search widths, which FAISS does not keep with every index."""
+    """Set search widths, which FAISS does not keep with every index."""
     import faiss
 
-    for name, value in (("efSearch", 256), ("nprobe", 64), ("k_factor_rf", 8), ("quantizer_efSearch", 128)):
+    lists = faiss.try_extract_index_ivf(index)
+    # Probing more lists than there are spoils the tables of residual codes, and most of the recall with them.
+    probes = min(PROBES, lists.nlist) if lists else 1
+    for name, value in (*WIDTHS.items(), ("nprobe", probes)):
         try:
             faiss.ParameterSpace().set_index_parameter(index, name, value)
         except RuntimeError:
