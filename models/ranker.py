@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass
+from math import cos, pi
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models import metrics
+from models.adam import AdamW
 from models.rank_data import RankData, RankSchema
 from models.rank_export import export
 from models.rank_net import Moments, RankNet, Served, Shape
@@ -180,11 +182,9 @@ def _train(
     net: RankNet, train: _Rows, valid: _Rows, config: RankerConfig, progress: Progress | None
 ) -> list[dict[str, float]]:
     """Train in place and leave the weights of the best epoch; losses by epoch."""
-    optimiser = torch.optim.AdamW(
-        net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, foreach=True
-    )
-    batches = -(-len(train) // config.batch_size)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.epochs * batches)
+    optimiser = AdamW(net.parameters(), config.weight_decay)
+    steps = config.epochs * -(-len(train) // config.batch_size)
+    step = 0
     best, kept, history = np.inf, deepcopy(net.state_dict()), []
     worse = 0
     for epoch in range(1, config.epochs + 1):
@@ -192,11 +192,10 @@ def _train(
         total = 0.0
         for rows in torch.split(torch.randperm(len(train)), config.batch_size):
             loss = _loss(net, train[rows])
-            optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
-            optimiser.step()
-            schedule.step()
+            optimiser.step(config.learning_rate * (1 + cos(pi * step / steps)) / 2)
+            step += 1
             total += float(loss.detach()) * len(rows)
         train_loss, valid_loss = total / len(train), _evaluate(net, valid)
         if not np.isfinite(train_loss):
