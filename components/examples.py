@@ -53,8 +53,9 @@ class ExamplesConfig:
     """The same for tuning and for the hold-out each."""
     negatives: int = 4
     """Videos not shown that are added per slate, or per engagement where the log has no impressions."""
-    popular_share: float = 0.5
-    """Share of those drawn by popularity; the rest is uniform."""
+    popular_share: float = 0.0
+    """Share of those drawn by popularity; the rest is uniform. Popular ones divide popularity out of what the
+    ranker learns (docs/LOG.md)."""
     seed: int = 0
 
 

@@ -46,15 +46,16 @@ def ingest(job: Job) -> Outcome:
 
 
 def features(job: Job) -> Outcome:
-    """Outcomes, videos, users -> snapshots of features, daily and at the times where the data is split."""
+    """Outcomes, videos, users -> snapshots of features, daily since the ranker's window and at its splits."""
     from components.features import build_features
     from components.split import split_times, time_span
 
     with connect(job.settings) as stores, progress("snapshots") as told:
         first, until = time_span(stores.lake, job.end)
         split = split_times(first, until)
-        times = [_time(at) for at in (split.history_end, split.valid_start, split.holdout_start)]
-        metrics = build_features(stores.lake, first, until, times, progress=told)
+        times = [_time(at) for at in (split.valid_start, split.holdout_start)]
+        # No example is older than history_end, so no older snapshot is ever joined.
+        metrics = build_features(stores.lake, _time(split.history_end), until, times, progress=told)
         versions = _versions(stores.lake, "outcomes", "features_user", "features_video")
     metrics.pop("seconds")
     return Outcome(metrics, data_versions=versions)
@@ -71,13 +72,11 @@ def materialise(job: Job) -> Outcome:
 def examples(job: Job) -> Outcome:
     """Outcomes and features of their time -> the data set that the models learn from."""
     from components.examples import ExamplesConfig, build_examples
-    from feature_repo.repo import feature_store
 
     config = _config(job, "examples", ExamplesConfig)
     with connect(job.settings) as stores, progress("examples") as told:
-        built = build_examples(stores.lake, feature_store(job.settings), job.end, config, progress=told)
-    built.save(job.out)
-    data = built.dataset
+        data = build_examples(stores.lake, job.settings, job.end, config, progress=told)
+    data.save(job.out)
     sizes = {f"{part}_examples": float(len(rows)) for part, rows in data.examples.items()}
     return Outcome(
         {**sizes, "interactions": float(len(data.interactions)), "videos": float(len(data.catalogue))},
@@ -105,15 +104,18 @@ def als(job: Job) -> Outcome:
 
 def two_tower(job: Job) -> Outcome:
     """Interactions before the ranker's window -> item vectors and the user tower."""
-    from models.two_tower import TwoTowerConfig, train
-
     from models.dataset import Dataset
+    from models.tower_export import export
+    from models.two_tower import TwoTowerConfig, train
 
     config = _config(job, "two_tower", TwoTowerConfig)
     data = Dataset.load(job.input("examples"))
-    with progress("two-tower") as told:
-        metrics = train(data, job.out / "model", config, progress=told)
-    return Outcome(metrics, _params(config))
+    with progress("per cent") as told:
+        trained = train(
+            data.history, data.catalogue, config, progress=lambda done: told(int(done * 100), 100)
+        )
+    export(trained, job.out / "model")
+    return Outcome({"loss": trained.losses[-1]}, _params(config))
 
 
 def ranker(job: Job) -> Outcome:
@@ -144,9 +146,8 @@ def ranker(job: Job) -> Outcome:
 
 def index(job: Job) -> Outcome:
     """Item vectors -> the vector index, its recall measured against exact search."""
-    from models.towers import Towers
-
     from models.index import ExactIndex, build_index, recall_against
+    from models.towers import Towers
 
     vectors = Towers.load(job.input("two_tower") / "model").items
     built = build_index(vectors)
