@@ -51,8 +51,9 @@ class Funnel:
 
     def anonymous(self, viewers: Sequence[Viewer]) -> Crowd:
         """Viewers without vectors, for when those cannot be had."""
-        blank = np.zeros((len(viewers), self.bundle.als.factors.shape[1]), np.float32)
-        return Crowd(viewers, pasts(viewers), blank, blank)
+        spaces = (self.bundle.als.factors, self.bundle.towers.items)
+        blank = (np.zeros((len(viewers), items.shape[1]), np.float32) for items in spaces)
+        return Crowd(viewers, pasts(viewers), *blank)
 
     def pool(self, viewer: Viewer, found: Mapping[str, Candidates], situation: Situation) -> Pool:
         """The candidates worth ranking: merged, only what may be shown, filled up where there are too few."""

@@ -72,9 +72,10 @@ def tiny_bundle(folder, videos=VIDEOS, meta=None, seed=0) -> Bundle:
 def save_towers(folder, vectors):
     """Towers whose user vector is the sum of the past's item vectors, each times its strength."""
     folder.mkdir(parents=True)
-    np.save(folder / "item_vectors.npy", vectors)
+    np.save(folder / "item_vectors.npy", np.pad(vectors, ((0, 0), (0, 1))))  # all alike popular
     np.save(folder / "embeddings.npy", vectors)
-    (folder / "meta.json").write_text(json.dumps({"length": 50, "as_of": NOW}))
+    meta = {"width": vectors.shape[1] + 1, "length": 50, "temperature": 0.1, "mean_popularity": 1.0}
+    (folder / "meta.json").write_text(json.dumps(meta))
     shapes = {
         "past": ["B", "L", vectors.shape[1]],
         "strength": ["B", "L"],
@@ -92,8 +93,8 @@ def save_towers(folder, vectors):
         helper.make_node("Mul", ["past", "weights"], ["weighted"]),
         helper.make_node("ReduceSum", ["weighted", "entries"], ["vector"], keepdims=0),
     ]
-    save_graph(nodes, "user", inputs, outputs, axes, folder / "user_tower.onnx")
-    (folder / "video_tower.onnx").touch()  # opened only for videos that came after training
+    for name in ("user_tower", "video_tower"):  # the latter is for videos that came after training
+        save_graph(nodes, name, inputs, outputs, axes, folder / f"{name}.onnx")
 
 
 def save_neighbours(folder, vectors, k=10):
