@@ -9,8 +9,9 @@ from datetime import UTC, datetime, timedelta
 import ibis
 import pyarrow as pa
 import pyarrow.dataset as ds
+from ibis.backends.duckdb import Backend
 
-from feature_repo.aggregates import MEMORY_DAYS, facts, user_features, video_features
+from feature_repo.aggregates import MEMORY_DAYS, as_of, facts, user_features, video_features
 from feature_repo.offline import SNAPSHOT, snapshot_name, snapshots
 from feature_repo.specs import USER, VIDEO, ViewSpec
 from upnext.ports import Lake
@@ -58,11 +59,14 @@ def build_features(
     due = [at for at in wanted if at not in there]
     rows = {USER.entity: 0, VIDEO.entity: 0}
     if due:
-        with _engine(lake, due[0], threads) as (seen, users, videos):
+        with _engine(lake, due[0], threads) as con:
+            queries = _queries(con, due[0])
             for done, at in enumerate(due):
                 progress(done, len(due))
-                rows[USER.entity] += _write(lake, USER, user_features(seen, users, at), at)
-                rows[VIDEO.entity] += _write(lake, VIDEO, video_features(seen, videos, at), at)
+                _move(con, at)
+                for view, query in queries:
+                    features = con.con.sql(query).to_arrow_table()
+                    rows[view.entity] += _write(lake, view, features, at)
             progress(len(due), len(due))
     return {
         "snapshots": float(len(due)),
@@ -84,8 +88,8 @@ def snapshot_times(
 
 
 @contextmanager
-def _engine(lake: Lake, first: datetime, threads: int) -> Iterator[tuple[ibis.Table, ibis.Table, ibis.Table]]:
-    """Facts, users and videos in a DuckDB of their own; outcomes too old for any snapshot stay out."""
+def _engine(lake: Lake, first: datetime, threads: int) -> Iterator[Backend]:
+    """A DuckDB of our own with facts, users and videos; outcomes too old for any snapshot stay out."""
     with tempfile.TemporaryDirectory(prefix="upnext-features-") as folder:
         con = ibis.duckdb.connect(threads=threads, memory_limit=MEMORY_LIMIT, temp_directory=folder)
         try:
@@ -96,15 +100,30 @@ def _engine(lake: Lake, first: datetime, threads: int) -> Iterator[tuple[ibis.Ta
             con.con.register("outcomes", outcomes.to_reader())
             for name in ("users", "videos"):
                 con.con.register(name, lake.read(name))
-            seen = con.create_table("facts", facts(con.table("outcomes"), con.table("videos")))
-            yield seen, con.table("users"), con.table("videos")
+            con.create_table("facts", facts(con.table("outcomes"), con.table("videos")))
+            yield con
         finally:
             con.disconnect()
 
 
-def _write(lake: Lake, view: ViewSpec, features: ibis.Table, at: datetime) -> int:
+def _move(con: Backend, at: datetime) -> None:
+    """Let the tables of the past end at a time."""
+    for name, column in (("facts", "known_us"), ("users", "created_at"), ("videos", "uploaded_at")):
+        con.create_view(f"past_{name}", as_of(con.table(name), column, at), overwrite=True)
+
+
+def _queries(con: Backend, first: datetime) -> list[tuple[ViewSpec, str]]:
+    """Each view's features as SQL over the tables of the past: compiled once, the same for every snapshot."""
+    _move(con, first)
+    past = con.table("past_facts")
+    return [
+        (USER, con.compile(user_features(past, con.table("past_users")))),
+        (VIDEO, con.compile(video_features(past, con.table("past_videos")))),
+    ]
+
+
+def _write(lake: Lake, view: ViewSpec, table: pa.Table, at: datetime) -> int:
     """Replace one snapshot; says how many rows it has."""
-    table = features.to_pyarrow()
     stamp = pa.array([at], pa.timestamp("us", "UTC"))
     table = table.append_column(TIMESTAMP, stamp.take(pa.array([0] * len(table), pa.int8())))
     table = table.append_column(SNAPSHOT, pa.array([snapshot_name(at)] * len(table), pa.string()))

@@ -1,7 +1,9 @@
 """The features of :mod:`feature_repo.specs` as Ibis expressions, the same on DuckDB and on Spark.
 
-All of them look at what was known strictly before a time ``at``. Everything summed is an integer, so that the
-order in which an engine adds up cannot show in the result; what becomes a float does so once, at the end.
+All of them look at what was known strictly before a time: :func:`as_of` leaves the later rows out and turns
+times into ages, so that the expressions are the same for every snapshot and are compiled once. Everything
+summed is an integer, so that the order in which an engine adds up cannot show in the result; what becomes a
+float does so once, at the end.
 """
 
 from collections.abc import Mapping
@@ -17,6 +19,9 @@ SMOOTHING = 20.0
 MEMORY_DAYS = 90
 """Nothing older than this has a say, as in the watch history."""
 PPM = 1_000_000
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+DAY_US = 86_400_000_000
+HOUR_US = 3_600_000_000
 RATES = {
     "ctr": ("clicks", "impressions"),
     "long_view_rate": ("long_views", "seen"),
@@ -37,9 +42,9 @@ COUNTED = (
 def facts(outcomes: ir.Table, videos: ir.Table) -> ir.Table:
     """Outcomes as integers to be summed, with each video's creator and category.
 
-    A row counts from ``known_at`` on, its last event: before, part of it had not happened. ``seen`` are the
-    rows whose watch time is known, none watched included: a watch of unknown length counts as a watch, and
-    is left out of what is measured per video seen.
+    A row counts from ``known_us`` on, its last event in µs since the epoch: before, part of it had not
+    happened. ``seen`` are the rows whose watch time is known, none watched included: a watch of unknown
+    length counts as a watch, and is left out of what is measured per video seen.
     """
     of_video = videos.select("video_id", "creator_id", "category")
     t = outcomes.left_join(of_video, "video_id")
@@ -52,7 +57,7 @@ def facts(outcomes: ir.Table, videos: ir.Table) -> ir.Table:
         creator_id=t.creator_id,
         category=t.category,
         session=session,
-        known_at=ibis.coalesce(t.engaged_at, t.timestamp),
+        known_us=_micros(ibis.coalesce(t.engaged_at, t.timestamp)),
         duration_ms=t.duration_ms,
         impressions=_integer(t.shown),
         clicks=_integer(t.clicked),
@@ -67,20 +72,37 @@ def facts(outcomes: ir.Table, videos: ir.Table) -> ir.Table:
     )
 
 
-def video_features(facts: ir.Table, videos: ir.Table, at: datetime) -> ir.Table:
-    """Features of every video uploaded before ``at``: video_id, then those of ``VIDEO``, ordered by id."""
-    past = _between(facts, at, days=30)
-    counts = _counts(past, VIDEO, at)
-    base = videos.filter(videos.uploaded_at.isnull() | (videos.uploaded_at < _literal(at)))
-    base = base.select("video_id", "creator_id", "category", "uploaded_at", video_ms=base.duration_ms)
+def as_of(table: ir.Table, column: str, at: datetime) -> ir.Table:
+    """Rows whose time lies before ``at``, and those of unknown time, with their age in µs (null: unknown).
+
+    The column is a timestamp or, much faster on DuckDB, µs since the epoch.
+    """
+    time = table[column]
+    since_epoch = _micros(time) if isinstance(time, ir.TimestampColumn) else time
+    aged = table.mutate(age_us=(at - EPOCH) // timedelta(microseconds=1) - since_epoch)
+    return aged.filter(aged.age_us.isnull() | (aged.age_us > 0))
+
+
+def video_features(past: ir.Table, videos: ir.Table) -> ir.Table:
+    """Features of every video there is: video_id, then those of ``VIDEO``, ordered by id.
+
+    Parameters
+    ----------
+    past
+        :func:`facts` as of the snapshot's time, by ``known_us``.
+    videos
+        The catalogue as of that time, by ``uploaded_at``.
+    """
+    counts = _counts(_within(past, 30), VIDEO)
+    base = videos.select("video_id", "creator_id", "category", "age_us", video_ms=videos.duration_ms)
     t = _joined(base, counts, "video_id")
-    t = _joined(t, _viewers(_between(facts, at, days=7)), "video_id")
+    t = _joined(t, _viewers(_within(past, 7)), "video_id")
     t = _joined(t, _creators(t), "creator_id", prefix="creator_")
     t = t.cross_join(_means(counts))
     features = {
         **_windowed(t, VIDEO),
         **{name: _rate(t, name) for name in RATES},
-        "age_h": _log(_elapsed(t.uploaded_at, at) / 3600.0).fill_null(-1.0),
+        "age_h": _log(t.age_us / HOUR_US).fill_null(-1.0),
         "duration_s": _log(t.video_ms / 1000.0).fill_null(-1.0),
         "viewers_7d": _log(t.viewers_7d),
         "trend": ((t.watches_1d + 1.0) / (t.watches_7d / 7.0 + 1.0)).ln(),
@@ -97,18 +119,24 @@ def video_features(facts: ir.Table, videos: ir.Table, at: datetime) -> ir.Table:
     return _finished(t, features, VIDEO)
 
 
-def user_features(facts: ir.Table, users: ir.Table, at: datetime) -> ir.Table:
-    """Features of every viewer known before ``at``: user_id, then those of ``USER``, ordered by id."""
-    past = _between(facts, at, days=MEMORY_DAYS)
-    watched = past.filter(_within(past, at, 30) & (past.watches > 0))
-    counts = _counts(past, USER, at)
-    t = _joined(_known(counts, users, at), counts, "user_id")
-    t = _joined(t, _sessions(past, at), "user_id", keep=("first_s", "last_s"))
+def user_features(past: ir.Table, users: ir.Table) -> ir.Table:
+    """Features of every viewer known or seen: user_id, then those of ``USER``, ordered by id.
+
+    Parameters
+    ----------
+    past
+        :func:`facts` as of the snapshot's time, by ``known_us``.
+    users
+        The profiles as of that time, by ``created_at``.
+    """
+    past = _within(past, MEMORY_DAYS)
+    watched = _within(past, 30).filter(ibis._.watches > 0)
+    counts = _counts(past, USER)
+    t = _joined(_known(counts, users), counts, "user_id")
+    t = _joined(t, _sessions(past), "user_id", keep=("first_us", "last_us"))
     t = _joined(t, _lengths_and_creators(watched), "user_id")
     t = _joined(t, _tastes(watched), "user_id", keep=("category_entropy", "top_category_share"))
     t = t.cross_join(_means(counts))
-    since_first, since_last = (ibis.literal(int(at.timestamp())) - time for time in (t.first_s, t.last_s))
-    tenure = ibis.coalesce(_elapsed(t.created_at, at), since_first)
     features = {
         **_windowed(t, USER),
         **{name: _rate(t, name) for name in RATES},
@@ -117,34 +145,26 @@ def user_features(facts: ir.Table, users: ir.Table, at: datetime) -> ir.Table:
         "creators_30d": _log(t.creators_30d),
         "category_entropy": t.category_entropy.fill_null(0.0),
         "top_category_share": t.top_category_share.fill_null(0.0),
-        "idle_h": _log(since_last / 3600.0).fill_null(-1.0),
+        "idle_h": _log(t.last_us / HOUR_US).fill_null(-1.0),
         "sessions_7d": _log(t.sessions_7d),
         "sessions_30d": _log(t.sessions_30d),
-        "tenure_d": _log(tenure / 86400.0).fill_null(-1.0),
+        "tenure_d": _log(ibis.coalesce(t.age_us, t.first_us) / DAY_US).fill_null(-1.0),
         **{f"{name}_share": _frequency(t, name) for name in ("region", "device", "age_group", "language")},
     }
     return _finished(t, features, USER)
-
-
-def _literal(at: datetime) -> ir.TimestampScalar:
-    return ibis.literal(at.astimezone(UTC), type="timestamp('UTC', 6)")
 
 
 def _integer(flag: ir.BooleanValue) -> ir.IntegerValue:
     return flag.fill_null(False).cast("int64")
 
 
-def _between(facts: ir.Table, at: datetime, days: int) -> ir.Table:
-    return facts.filter((facts.known_at < _literal(at)) & _within(facts, at, days))
+def _micros(time: ir.TimestampColumn) -> ir.IntegerColumn:
+    epoch = ibis.literal(EPOCH, type="timestamp('UTC', 6)")
+    return time.delta(epoch, unit="microsecond")
 
 
-def _within(facts: ir.Table, at: datetime, days: int) -> ir.BooleanColumn:
-    return facts.known_at >= _literal(at - timedelta(days=days))
-
-
-def _elapsed(time: ir.TimestampColumn, at: datetime) -> ir.NumericColumn:
-    """Whole seconds from a column to ``at``."""
-    return ibis.literal(int(at.timestamp())) - time.epoch_seconds()
+def _within(past: ir.Table, days: int) -> ir.Table:
+    return past.filter(past.age_us <= days * DAY_US)
 
 
 def _log(amount: ir.NumericColumn) -> ir.FloatingColumn:
@@ -162,7 +182,7 @@ def _feature(column: str, window: str) -> str:
     return f"{'watch_s' if column == 'watch_ms' else column}_{window}"
 
 
-def _counts(past: ir.Table, view: ViewSpec, at: datetime) -> ir.Table:
+def _counts(past: ir.Table, view: ViewSpec) -> ir.Table:
     """Sums per entity, ``<column>_<window>``, those that a view's features and rates need.
 
     Rows are added up once per entity and age, the windows then from those few: three times as fast as
@@ -170,7 +190,7 @@ def _counts(past: ir.Table, view: ViewSpec, at: datetime) -> ir.Table:
     """
     age = ibis.literal(len(WINDOWS), type="int8")
     for place, days in reversed(list(enumerate(WINDOWS.values()))):
-        age = ibis.ifelse(_within(past, at, days), ibis.literal(place, type="int8"), age)
+        age = ibis.ifelse(past.age_us <= days * DAY_US, ibis.literal(place, type="int8"), age)
     aged = past.mutate(age=age)
     per_age = aged.group_by([view.key, "age"]).aggregate(
         **{name: aged[name].sum().cast("int64") for name in COUNTED}
@@ -238,16 +258,16 @@ def _viewers(week: ir.Table) -> ir.Table:
     return pairs.group_by("video_id").aggregate(viewers_7d=pairs.count())
 
 
-def _sessions(past: ir.Table, at: datetime) -> ir.Table:
-    """Sessions per viewer and window, and when the viewer was first and last seen, in seconds."""
+def _sessions(past: ir.Table) -> ir.Table:
+    """Sessions per viewer and window, and how long ago the viewer was first and last seen, in µs."""
     each = past.group_by(["user_id", "session"]).aggregate(
-        known_at=past.known_at.max(), first_at=past.known_at.min()
+        last_us=past.age_us.min(), first_us=past.age_us.max()
     )
     return each.group_by("user_id").aggregate(
-        sessions_7d=each.count(where=_within(each, at, 7)),
-        sessions_30d=each.count(where=_within(each, at, 30)),
-        first_s=each.first_at.min().epoch_seconds(),
-        last_s=each.known_at.max().epoch_seconds(),
+        sessions_7d=each.count(where=each.last_us <= 7 * DAY_US),
+        sessions_30d=each.count(where=each.last_us <= 30 * DAY_US),
+        first_us=each.first_us.max(),
+        last_us=each.last_us.min(),
     )
 
 
@@ -263,11 +283,10 @@ def _lengths_and_creators(watched: ir.Table) -> ir.Table:
     )
 
 
-def _known(seen: ir.Table, users: ir.Table, at: datetime) -> ir.Table:
-    """Users that had signed up, and those seen without being known."""
-    known = users.filter(users.created_at.isnull() | (users.created_at < _literal(at)))
-    ids = known.select("user_id").union(seen.select("user_id"), distinct=True)
-    profile = users.select("user_id", "region", "device", "age_group", "language", "created_at")
+def _known(seen: ir.Table, users: ir.Table) -> ir.Table:
+    """Users that had signed up, and those seen without; a profile of later is nobody's yet."""
+    ids = users.select("user_id").union(seen.select("user_id"), distinct=True)
+    profile = users.select("user_id", "region", "device", "age_group", "language", "age_us")
     return ids.left_join(profile, "user_id").drop("user_id_right")
 
 

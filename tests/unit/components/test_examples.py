@@ -29,7 +29,7 @@ def prepared(home: Path, **log: int) -> Stores:
     stores = small_log(**log).write(home)
     first, until = time_span(stores.lake, END)
     cut = START + timedelta(microseconds=split_times(first, until).history_end - micros_of(START))
-    build_features(stores.lake, cut, END, threads=1)
+    build_features(stores.lake, cut, END, every=timedelta(days=2), threads=1)
     return stores
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from feature_repo.aggregates import SMOOTHING, facts, user_features, video_features
+from feature_repo.aggregates import SMOOTHING, as_of, facts, user_features, video_features
 from feature_repo.specs import USER, VIDEO, WINDOWS
 from tests.support.small_log import END, START, Log, outcome, outcomes, small_log
 
@@ -23,9 +23,9 @@ def computed(log: Log, at: datetime) -> tuple[pa.Table, pa.Table]:
     con = ibis.duckdb.connect(threads=1)
     for name in ("outcomes", "videos", "users"):
         con.con.register(name, getattr(log, name))
-    seen = facts(con.table("outcomes"), con.table("videos"))
-    users = user_features(seen, con.table("users"), at).to_pyarrow()
-    videos = video_features(seen, con.table("videos"), at).to_pyarrow()
+    past = as_of(facts(con.table("outcomes"), con.table("videos")), "known_us", at)
+    users = user_features(past, as_of(con.table("users"), "created_at", at)).to_pyarrow()
+    videos = video_features(past, as_of(con.table("videos"), "uploaded_at", at)).to_pyarrow()
     con.disconnect()
     return users, videos
 
@@ -126,9 +126,9 @@ def expected_videos(log: Log, at: datetime) -> dict[str, dict[str, float]]:
 def expected_users(log: Log, at: datetime) -> dict[str, dict[str, float]]:
     video = {row["video_id"]: row for row in log.videos.to_pylist()}
     rows = within(log.outcomes.to_pylist(), at, 90)
-    profile = {row["user_id"]: row for row in log.users.to_pylist()}
-    known = {name for name, row in profile.items() if row["created_at"] is None or row["created_at"] < at}
-    everyone = known | {row["user_id"] for row in rows}
+    joined = [row for row in log.users.to_pylist() if row["created_at"] is None or row["created_at"] < at]
+    profile = {row["user_id"]: row for row in joined}
+    everyone = profile.keys() | {row["user_id"] for row in rows}
     overall = counts(within(rows, at, 30))
     return {
         name: expected_user([row for row in rows if row["user_id"] == name], name, at, overall, video)
