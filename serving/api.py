@@ -1,6 +1,7 @@
 """The HTTP API: routes, parameters and documents. What they mean is in :mod:`serving.engine`."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from time import perf_counter
 from typing import Annotated, Any
 
@@ -18,6 +19,7 @@ from serving.engine import Answer, Engine
 from serving.intake import MOST, Receipt
 from serving.problems import MEDIA_TYPE, Problem, field_error, problem
 from serving.server import Server
+from serving.telemetry import Counted
 from upnext import __version__
 from upnext.contracts import Id, Recommendation, Token
 from upnext.errors import ReleaseError, UpnextError
@@ -73,6 +75,12 @@ def create_app(server: Running) -> FastAPI:
     _add_events(app, server)
     _add_health(app, server)
     _add_errors(app)
+
+    def answered(route: str, status: int) -> None:
+        with suppress(ReleaseError):  # nothing to count with while the server starts
+            server().telemetry.answered(route, status)
+
+    app.add_middleware(Counted, answered=answered)
     return app
 
 

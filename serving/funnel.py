@@ -63,6 +63,7 @@ class Funnel:
         if len(pool) < LEAST * situation.count:
             found = {**found, "popular": self._popular(viewer.region, LEAST * situation.count, situation)}
             pool = _permitted(union(found, {**weights, "popular": 0.1}, 2 * limit), situation)
+        pool = _unseen(pool, situation)
         return pool.take(np.arange(min(limit, len(pool))))
 
     def slate(
@@ -143,6 +144,13 @@ def _places(values: NDArray[np.float32]) -> NDArray[np.float64]:
     places = np.empty(len(values))
     places[np.argsort(values, kind="stable")] = np.arange(len(values))
     return places / max(len(values) - 1, 1)
+
+
+def _unseen(pool: Pool, situation: Situation) -> Pool:
+    """Leave out what was watched within the half-life of its demotion, as long as enough else is left."""
+    watched = situation.seen[situation.seen_age_s < situation.rules.seen_half_life_s]
+    unseen = ~np.isin(pool.rows, watched)
+    return pool.take(unseen) if unseen.sum() >= LEAST * situation.count else pool
 
 
 def _permitted(pool: Pool, situation: Situation) -> Pool:

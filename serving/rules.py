@@ -38,7 +38,7 @@ class Limits:
 
     candidates: int = 1_000
     """Candidates that are ranked."""
-    per_retriever: int = 300
+    per_retriever: int = 400
     retrieve_s: float = 0.100
     """Seconds that a retriever may take before the feed goes on without it."""
     rank_s: float = 0.200

@@ -1,5 +1,8 @@
 """Figures about the service for Prometheus, in a registry of its own."""
 
+from collections.abc import Callable
+from typing import Any
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -36,9 +39,32 @@ class Telemetry:
             "upnext_live_events_applied", "Log events applied since the start", registry=registry
         )
 
+        self.requests = Counter(
+            "upnext_requests", "Requests answered", ["route", "status"], registry=registry
+        )
+
+    def answered(self, route: str, status: int) -> None:
+        self.requests.labels(route, str(status)).inc()
+
     def skip(self, part: str, why: str) -> None:
         self.skipped.labels(part, why).inc()
 
     def text(self) -> bytes:
         """All of it in Prometheus' text format."""
         return generate_latest(self.registry)
+
+
+class Counted:
+    """Counts the answers of an ASGI app by route and status."""
+
+    def __init__(self, app: Any, answered: Callable[[str, int], None]) -> None:
+        self._app, self._answered = app, answered
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async def counting(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                route = scope.get("route")
+                self._answered(route.path if route else "unknown", message["status"])
+            await send(message)
+
+        await self._app(scope, receive, counting if scope["type"] == "http" else send)

@@ -31,6 +31,7 @@ class LiveCounts:
     """
 
     counts: Counts = field(default_factory=dict)
+    regions: set[str] = field(default_factory=set)
     version: int = 0
     """Grows with every change."""
     _lock: Lock = field(default_factory=Lock, repr=False)
@@ -50,7 +51,9 @@ class LiveCounts:
         videos, regions = events["video_id"].to_pylist(), events["region"].to_pylist()
         with self._lock:
             for at in np.flatnonzero((weight > 0) & (rows >= 0)):
-                for region in {EVERYWHERE, regions[at] or EVERYWHERE}:
+                here = {EVERYWHERE, regions[at] or EVERYWHERE}
+                self.regions |= here
+                for region in here:
                     tally = self.counts.setdefault(int(hours[at]), {}).setdefault(region, {})
                     tally[videos[at]] = tally.get(videos[at], 0.0) + float(weight[at])
             for old in [hour for hour in self.counts if hour < max(self.counts) - KEPT_HOURS]:
@@ -73,10 +76,6 @@ class LiveCounts:
                         total[video_id] = total.get(video_id, 0.0) + scale * weight
         return total
 
-    def regions(self) -> set[str]:
-        with self._lock:
-            return {region for by_region in self.counts.values() for region in by_region}
-
     def state(self) -> dict[str, object]:
         """A copy that JSON can hold."""
         with self._lock:
@@ -89,6 +88,7 @@ class LiveCounts:
         """Take over the counts that :meth:`state` gave."""
         with self._lock:
             self.counts = {int(hour): by_region for hour, by_region in state.items()}
+            self.regions = {region for by_region in self.counts.values() for region in by_region}
             self.version += 1
 
 
@@ -116,7 +116,7 @@ class Trending:
         return held[0], held[1]
 
     def knows(self, region: str) -> bool:
-        return region in self.popularity.regions or region in self.live.regions()
+        return region in self.popularity.regions or region in self.live.regions
 
     def _compute(self, key: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         counted = key == EVERYWHERE or key in self.popularity.regions

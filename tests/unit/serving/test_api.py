@@ -202,7 +202,11 @@ def test_health_and_metrics(client, bundle):
     assert client.get("/healthz").json() == {"status": "ok"}
     ready = client.get("/readyz").json()
     assert (ready["status"], ready["release"], ready["videos"]) == ("ready", bundle.folder.name, 120)
-    assert 'upnext_request_seconds_count{surface="home"} 1.0' in client.get("/metrics").text
+    client.get(HOME + "?count=0")
+    figures = client.get("/metrics").text
+    assert 'upnext_request_seconds_count{surface="home"} 1.0' in figures
+    for status in (200, 422):
+        assert f'upnext_requests_total{{route="{HOME}",status="{status}"}} 1.0' in figures
 
 
 def test_before_a_release_is_loaded_the_service_says_so(client, server):

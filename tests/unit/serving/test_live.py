@@ -135,7 +135,7 @@ def test_trending_counts_decay_from_the_hour_of_the_release():
     counts.restore({"10": {"": {"a": 2.0}}, "12": {"": {"a": 1.0}, "SE": {"b": 1.0}}, "9": {"": {"z": 5.0}}})
     assert counts.since(10 * hour, 2.0, "") == pytest.approx({"a": 2.0 + 2.0})
     assert counts.since(10 * hour, 2.0, "SE") == pytest.approx({"b": 2.0})
-    assert counts.regions() == {"", "SE"}
+    assert counts.regions == {"", "SE"}
 
 
 def test_live_counts_forget_what_is_a_week_old(stores):
