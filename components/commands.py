@@ -12,7 +12,7 @@ from upnext.settings import Settings, load_settings
 
 
 class UtcTime(click.ParamType):
-    """A time such as 2026-06-22, 2026-06-22T06:00 or 2026-06-22T06:00:00+00:00; UTC unless it says otherwise."""
+    """A time such as 2026-06-22 or 2026-06-22T06:00:00Z; UTC unless it says otherwise."""
 
     name = "time"
 

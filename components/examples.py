@@ -47,9 +47,9 @@ OUTCOMES = (
 class ExamplesConfig:
     """How the examples are drawn."""
 
-    max_train: int = 300_000
+    max_train: int = 150_000
     """Labelled rows of the training part at most, before negatives; whole slates are drawn."""
-    max_eval: int = 100_000
+    max_eval: int = 50_000
     """The same for tuning and for the hold-out each."""
     negatives: int = 4
     """Videos not shown that are added per slate, or per engagement where the log has no impressions."""

@@ -1,9 +1,9 @@
 """Runs steps: skips what is done already, measures the rest, and writes down what came of it.
 
 A step is done when its ``metrics.json`` names the same inputs as it would read now. Inputs are told apart
-by a fingerprint of the source, the interval, the step's own settings and the steps that it needs; the
-first step's own fingerprint is that of the lake's table versions. So a cycle on a source with nothing new
-runs nothing but ``ingest``.
+by a fingerprint of the source, the interval, the code, the step's own settings and the steps that it needs;
+the first step's own fingerprint is that of the lake's table versions. So a cycle on a source with nothing
+new runs nothing but ``ingest``.
 """
 
 import fcntl
@@ -18,11 +18,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from components.pipeline import STEPS, Job, Outcome, Step, find
-from upnext import __version__
 from upnext.errors import CandidateRefused, MissingData, UpnextError
 from upnext.settings import Settings
 
@@ -203,7 +203,19 @@ def _inputs(settings: Settings, step: Step, folder: Path, source: str, until: da
             )
         made.append(report.fingerprint)
     own = settings.training.get(step.name, {})
-    return _digest([__version__, source, until.isoformat() if until else "", own, made])
+    return _digest([_code(), source, until.isoformat() if until else "", own, made])
+
+
+@cache
+def _code() -> str:
+    """Digest of the pipeline's own modules: a new version, or an edit, is a reason to run again."""
+    root = Path(__file__).parent.parent
+    files = sorted(
+        file
+        for part in ("upnext", "models", "feature_repo", "components")
+        for file in (root / part).rglob("*.py")
+    )
+    return _digest([hashlib.sha256(file.read_bytes()).hexdigest() for file in files])
 
 
 def _digest(value: Any) -> str:
