@@ -19,7 +19,6 @@ from components.split import split_times, time_span
 from feature_repo.context import CONTEXT_HISTORY, MAX_VALUES, context_features, context_layout
 from feature_repo.layout import layouts
 from feature_repo.offline import point_in_time
-from feature_repo.repo import feature_store
 from models.catalogue import Catalogue
 from models.columns import codes, flags, floats, micros
 from models.dataset import HEADS, Dataset, Examples, Interactions, Split
@@ -109,6 +108,10 @@ def build_examples(
     parts = {
         name: rows.between(start, end).sampled(most, rng) for name, start, end, most in _parts(split, config)
     }
+    from feature_repo.repo import (
+        feature_store,
+    )  # Feast takes seconds, and readers of layouts have no use for it
+
     store = feature_store(settings)
     context = context_layout(_common(parts["train"].surface), _common(parts["train"].device))
     examples = {}

@@ -9,6 +9,7 @@ new runs nothing but ``ingest``.
 import fcntl
 import hashlib
 import json
+import math
 import resource
 import shutil
 import subprocess
@@ -180,7 +181,8 @@ def _report(
         fingerprint=_digest([inputs, dict(outcome.data_versions)]),
         seconds=round(seconds, 3),
         peak_memory_mb=peak_memory_mb(),
-        metrics=dict(outcome.metrics),
+        # What is not known is left out: JSON has no word for it, and no two of it are equal.
+        metrics={name: float(value) for name, value in outcome.metrics.items() if math.isfinite(value)},
         params=dict(outcome.params),
         data_versions=dict(outcome.data_versions),
         details=dict(outcome.details),

@@ -1,6 +1,8 @@
 """MLflow as Upnext uses it: one experiment per data set, artifacts below UPNEXT_HOME."""
 
+import logging
 import os
+import warnings
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -28,6 +30,9 @@ def _client(url: str) -> "MlflowClient":
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     if url.startswith("sqlite:///"):
         Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    # It tells on every terminal that it makes its tables, and which parts of SQLAlchemy it is late with.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message="The ``noload`` loader strategy is deprecated")
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=url, registry_uri=url)

@@ -32,7 +32,7 @@ def train(job):
     state["calls"].append("train")
     assert job.input("ingest").is_dir() and not list(job.out.iterdir())
     (job.out / "model").write_text("weights")
-    return Outcome(metrics={"loss": 0.5}, params={"lr": 0.1})
+    return Outcome(metrics={"loss": 0.5, "lift": float("nan")}, params={"lr": 0.1})
 
 def gate(job):
     state["calls"].append("gate")
@@ -184,6 +184,7 @@ def test_the_report_on_disk_is_the_one_that_was_given(fake, run: Run, settings: 
     run("ingest")
     given = run("train")
     assert runner.Report.read(runner.run_folder(settings, T) / "train") == given
+    assert given.metrics == {"loss": 0.5}, "a figure that nobody has is left out"
     assert given.params == {"lr": 0.1}
     assert given.seconds >= 0
     assert given.peak_memory_mb > 0
