@@ -30,7 +30,7 @@ class AlsConfig:
     """Width d of the vectors."""
     alpha: float = 10.0
     """Confidence that strength 1 adds to the 1 of an observed pair."""
-    regularization: float = 0.2
+    regularization: float = 0.3
     """Weight of the squared norms as a share of √(mean confidence of a user · mean confidence of a video),
     which is about where all factors would shrink to zero; so one value suits logs of any density."""
     popularity_power: float = 0.5

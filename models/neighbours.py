@@ -1,6 +1,7 @@
 """Each video's nearest videos by who watched both: what "because you watched" is drawn from."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -55,11 +56,14 @@ class Neighbours:
         scores = np.zeros((n_videos, k), np.float32)
         step = max(1, CELLS // max(n_videos, 1))
         for first in range(0, n_videos, step):
-            common = (by_video[first : first + step] @ matrix).tocoo()
-            video, other = common.row.astype(np.int64) + first, common.col
-            value = common.data / (norms[video] * norms[other] + shrink)
-            apart = video != other
-            _best(video[apart], other[apart], value[apart], rows, scores)
+            common = (by_video[first : first + step] @ matrix).tocsr()
+            for at, (start, end) in enumerate(pairwise(common.indptr)):
+                video, other = first + at, common.indices[start:end]
+                value = common.data[start:end] / (norms[video] * norms[other] + shrink)
+                value[other == video] = 0
+                best = _largest(value, other, k)
+                rows[video, : len(best)] = other[best]
+                scores[video, : len(best)] = value[best]
         return cls(rows, scores)
 
     def save(self, folder: Path) -> None:
@@ -80,18 +84,8 @@ class Neighbours:
         return cls(rows, scores)
 
 
-def _best(
-    video: NDArray[np.int64],
-    other: NDArray[np.int32],
-    value: NDArray[np.float64],
-    rows: NDArray[np.int32],
-    scores: NDArray[np.float32],
-) -> None:
-    """Write the k largest values of each video into ``rows`` and ``scores``, ties by row."""
-    order = np.lexsort((other, -value, video))
-    video, other, value = video[order], other[order], value[order]
-    starts = np.flatnonzero(np.diff(video, prepend=-1))
-    place = np.arange(len(video)) - np.repeat(starts, np.diff(starts, append=len(video)))
-    kept = place < rows.shape[1]
-    rows[video[kept], place[kept]] = other[kept]
-    scores[video[kept], place[kept]] = value[kept]
+def _largest(value: NDArray[np.floating], other: NDArray[np.integer], k: int) -> NDArray[np.intp]:
+    """Places of the k largest values above 0, largest first, equal ones by ``other``."""
+    near = np.argpartition(-value, k)[:k] if len(value) > k else np.arange(len(value))
+    near = near[value[near] > 0]
+    return near[np.lexsort((other[near], -value[near]))]
