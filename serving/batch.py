@@ -40,6 +40,7 @@ class Batch:
     def run(self, settings: Settings) -> dict[str, Any]:
         """Write the file; says what was done."""
         from rich.progress import Progress
+        from threadpoolctl import threadpool_limits
 
         from upnext.releases import Releases
         from upnext.stores import connect
@@ -52,7 +53,8 @@ class Batch:
         found = Releases(settings).resolve(self.release)
         bundle = Bundle.load(found.path)
         at = self.as_of or bundle.manifest.as_of
-        with connect(settings) as stores, Progress(transient=True) as progress:
+        # Many small products: threads that wait for one another cost more than they bring.
+        with connect(settings) as stores, Progress(transient=True) as progress, threadpool_limits(1):
             bulk = Bulk.of(bundle, stores.lake, at)
             viewers = bulk.viewers(user_ids)
             bar = progress.add_task("recommend", total=len(viewers) * len(self.policies), visible=False)
