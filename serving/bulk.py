@@ -112,7 +112,7 @@ class Bulk:
                     continue
                 ranked = funnel.ranker.rank(crowd[place : place + 1], pool.rows)
                 rules = (postrank.by_score,) if stage == "ranking" else HOME
-                slate = funnel.slate(pool, blended(pool, ranked, viewer), situation, rules)
+                slate = funnel.slate(pool, blended(pool, ranked, viewer, situation.rules), situation, rules)
                 yield viewer, Picks(slate.rows, slate.score)
 
     def _popularity(self, viewer: Viewer) -> NDArray[np.float32]:

@@ -174,7 +174,7 @@ class Engine:
                 ranked = self._rank(funnel, crowd, pool, trace)
         with trace.timed("post_rank"):
             rules = HOME if surface == "home" else SHELF
-            slate = funnel.slate(pool, blended(pool, ranked, viewer), situation, rules)
+            slate = funnel.slate(pool, blended(pool, ranked, viewer, situation.rules), situation, rules)
         with trace.timed("explain"):
             known = viewer.region is not None and funnel.trending.knows(viewer.region)
             told = viewer if known else viewer.asking(region=None)

@@ -19,7 +19,7 @@ from serving.postrank import Rule, Situation, Slate
 from serving.ranking import Ranked, Ranker
 from serving.reasons import Similarity
 from serving.retrievers import Retriever
-from serving.rules import FunnelConfig
+from serving.rules import FunnelConfig, Rules
 from serving.search import TextIndex
 from serving.trending import LiveCounts, Trending
 from serving.viewer import Crowd, Viewer, pasts
@@ -126,17 +126,16 @@ def build(bundle: Bundle, ranker: Ranker, live: LiveCounts, config: FunnelConfig
     return Funnel(bundle, sources, ranker, trending, similarity, config or FunnelConfig())
 
 
-def blended(pool: Pool, ranked: Ranked | None, viewer: Viewer) -> NDArray[np.float32]:
+def blended(pool: Pool, ranked: Ranked | None, viewer: Viewer, rules: Rules) -> NDArray[np.float32]:
     """The score that post-ranking starts from, float32[n].
 
-    The ranker's utility; where there is none, retrieval's fused ranks; beside a video, the mean of the two
-    places, scaled to [0, 1], since the ranker does not know what is being watched.
+    A mean of two places, each scaled to [0, 1]: by the ranker's utility, and by retrieval's fused ranks. What
+    several retrievers agree on corrects a ranker that has seen little. Without a ranker, the fused ranks.
     """
     if ranked is None:
         return pool.fused
-    if viewer.seed < 0:
-        return ranked.utility
-    return ((_places(ranked.utility) + _places(pool.fused)) / 2).astype(np.float32)
+    share = rules.related_share if viewer.seed >= 0 else rules.retrieval_share
+    return ((1 - share) * _places(ranked.utility) + share * _places(pool.fused)).astype(np.float32)
 
 
 def _places(values: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -13,13 +13,17 @@ class Rules:
     the same whatever the ranker's units are.
     """
 
+    retrieval_share: float = 0.3
+    """How much a candidate's place in retrieval counts beside its place by the ranker."""
+    related_share: float = 0.5
+    """The same beside a video: the ranker does not know what is being watched."""
     seen_strength: float = 1.0
     """How far a video that was watched this moment falls; 1 puts it below every other."""
     seen_half_life_s: float = 30 * DAY_S
     fatigue_strength: float = 0.5
     """How far videos fall whose creator the viewer turned down lately."""
     fatigue_half_life_s: float = 14 * DAY_S
-    fresh_strength: float = 0.03
+    fresh_strength: float = 0.01
     """How far a video uploaded this moment rises."""
     fresh_half_life_s: float = 2 * DAY_S
     creator_run: int = 2
@@ -28,7 +32,7 @@ class Rules:
     """One slot in so many goes to a new video; 0 switches exploration off."""
     explore_age_s: float = 7 * DAY_S
     """Up to this age a video is new."""
-    explore_temperature: float = 0.1
+    explore_temperature: float = 0.03
     """Temperature of the draw among new videos, as a share of the spread of scores."""
 
 
