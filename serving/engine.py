@@ -99,8 +99,9 @@ class Engine:
         clock = Clock.of(bundle.manifest.as_of, bundle.manifest.made_at)
         loaded = Loaded(version, build(bundle, BundleRanker(bundle), self.live, self._config), clock, stores)
         self._warm(loaded)
+        if self._current is not None:
+            self.telemetry.release.labels(self._current.version).set(0)
         self._current = loaded
-        self.telemetry.release.clear()
         self.telemetry.release.labels(version).set(1)
 
     def count_live(self, events: pa.Table) -> None:

@@ -24,8 +24,8 @@ from serving.search import TextIndex
 from serving.trending import LiveCounts, Trending
 from serving.viewer import Crowd, Viewer, pasts
 
-WEIGHTS: Mapping[str, float] = {"als": 1.0, "two_tower": 1.0, "because_you_watched": 1.0, "search": 2.0}
-"""Weight of a retriever when ranks are fused; the others weigh half."""
+WEIGHTS: Mapping[str, float] = {"search": 2.0, "trending": 0.5, "new": 0.5, "popular": 0.1}
+"""Weight of a retriever when ranks are fused; those that are personal weigh 1."""
 RELATED = ("because_you_watched", "creators", "topics")
 """Retrievers that look at the video being watched."""
 LEAST = 3
@@ -57,12 +57,11 @@ class Funnel:
 
     def pool(self, viewer: Viewer, found: Mapping[str, Candidates], situation: Situation) -> Pool:
         """The candidates worth ranking: merged, only what may be shown, filled up where there are too few."""
-        weights = {name: WEIGHTS.get(name, 0.5) for name in found}
         limit = self.config.limits.candidates
-        pool = _permitted(union(found, weights, 2 * limit), situation)
+        pool = _permitted(union(found, WEIGHTS, 2 * limit), situation)
         if len(pool) < LEAST * situation.count:
             found = {**found, "popular": self._popular(viewer.region, LEAST * situation.count, situation)}
-            pool = _permitted(union(found, {**weights, "popular": 0.1}, 2 * limit), situation)
+            pool = _permitted(union(found, WEIGHTS, 2 * limit), situation)
         pool = _unseen(pool, situation)
         return pool.take(np.arange(min(limit, len(pool))))
 

@@ -34,7 +34,12 @@ class Telemetry:
             "upnext_impressions_lost", "Impressions that could not be logged", registry=registry
         )
         self.swaps = Counter("upnext_release_swaps", "Releases swapped in", ["outcome"], registry=registry)
-        self.release = Gauge("upnext_release_info", "The release that serves", ["version"], registry=registry)
+        self.release = Gauge(
+            "upnext_release_serving",
+            "1 for the release that serves, 0 for those before",
+            ["version"],
+            registry=registry,
+        )
         self.applied = Gauge(
             "upnext_live_events_applied", "Log events applied since the start", registry=registry
         )
