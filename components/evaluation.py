@@ -34,7 +34,9 @@ class Judge(Protocol):
     def judge(
         self, user_ids: Sequence[str], slates: Sequence[Sequence[str]], at: datetime
     ) -> NDArray[np.floating]:
-        """Milliseconds watched, float[B, K], of slates of video ids; the same draws for every policy."""
+        """Milliseconds watched, float[B, K], of slates of K video ids, "" for an empty place.
+
+        The same viewer and video get the same luck whatever the policy."""
         ...
 
 
@@ -106,12 +108,12 @@ def score(
 ) -> Scores:
     """Score catalogue rows int32[U, K] ranked over the whole catalogue, and the shown ones replayed."""
     if judge is not None:
-        names = ids.to_pylist()
-        slates = [[names[row] for row in slate if row >= 0] for slate in ranked]
-        watched = np.asarray(judge.judge(holdout.users, slates, holdout.since), np.float64) / 1_000
-        filled = np.arange(watched.shape[1]) < np.asarray([len(slate) for slate in slates])[:, None]
-        with np.errstate(invalid="ignore"):
-            per_slot = np.where(filled, watched, 0).sum(axis=1) / filled.sum(axis=1)
+        names = np.asarray([*ids.to_pylist(), ""], object)
+        watched = judge.judge(holdout.users, names[ranked].tolist(), holdout.since)
+        seconds = np.asarray(watched, np.float64) / 1_000
+        filled = ranked >= 0
+        per_slot = np.full(len(ranked), np.nan)
+        np.divide((seconds * filled).sum(axis=1), filled.sum(axis=1), out=per_slot, where=filled.any(axis=1))
     else:
         per_slot = watch_time_per_slot(replayed, holdout.watched, 1)
     return Scores(ndcg(ranked, holdout.wanted, 10), recall(ranked, holdout.wanted, 10), per_slot)

@@ -94,7 +94,7 @@ STEPS = (
         "Judge the candidate on the newest hold-out",
         tracked=True,
     ),
-    Step("index", "components.steps:index", ("two_tower", "gate"), "Build the vector index"),
+    Step("index", "components.steps:index", ("examples", "two_tower", "gate"), "Build the vector index"),
     Step("release", "components.release:release", ("gate", "index"), "Bind and register the bundle"),
 )
 """All steps, in an order in which each finds its inputs."""

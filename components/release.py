@@ -14,6 +14,7 @@ from feature_repo.specs import VIDEO
 from models.bundle import Bundle, assemble
 from models.dataset import Dataset
 from models.popularity import Popularity
+from models.towers import Towers
 from upnext import tracking
 from upnext.releases import Releases
 from upnext.stores import connect
@@ -22,7 +23,8 @@ from upnext.stores import connect
 def bind(job: Job, out: Path, at: datetime | None = None, index: Path | None = None) -> Path:
     """Assemble the interval's models into a bundle as of a time, by default that of the hold-out's start.
 
-    Popularity and the videos' features are those of that time: nothing later reaches the bundle.
+    Popularity, also the share of it in the towers' vectors, and the videos' features are those of that time:
+    nothing later reaches the bundle.
     """
     data = Dataset.load(job.input("examples"))
     at = at or datetime.fromtimestamp(data.split.holdout_start / 1e6, UTC)
@@ -34,13 +36,15 @@ def bind(job: Job, out: Path, at: datetime | None = None, index: Path | None = N
         popularity = Popularity.of(outcomes, data.catalogue, int(at.timestamp() * 1e6))
         popularity.save(work / "popularity.npz")
         np.save(work / "video_features.npy", aligned(stores.lake, VIDEO.name, at, data.catalogue.ids))
+    towers = Towers.load(job.input("two_tower") / "model").with_popularity(popularity.scores())
+    towers.save(work / "towers")
     parts = {
         "catalogue.parquet": job.input("examples") / "catalogue.parquet",
         "popularity.npz": work / "popularity.npz",
         "video_features.npy": work / "video_features.npy",
         "als": job.input("als") / "model",
         "neighbours": job.input("als") / "neighbours",
-        "towers": job.input("two_tower") / "model",
+        "towers": work / "towers",
         "ranker": job.input("ranker") / "model",
     }
     if index is not None:

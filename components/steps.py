@@ -145,17 +145,22 @@ def ranker(job: Job) -> Outcome:
 
 
 def index(job: Job) -> Outcome:
-    """Item vectors -> the vector index, its recall measured against exact search."""
+    """Item vectors with the popularity of the interval's end -> the vector index, its recall measured."""
+    from models.dataset import Dataset
     from models.index import ExactIndex, build_index, recall_against
+    from models.popularity import Popularity
     from models.towers import Towers
 
-    vectors = Towers.load(job.input("two_tower") / "model").items
-    built = build_index(vectors)
+    catalogue = Dataset.load(job.input("examples")).catalogue
+    with connect(job.settings) as stores:
+        popularity = Popularity.of(stores.lake.read("outcomes"), catalogue, int(job.end.timestamp() * 1e6))
+    towers = Towers.load(job.input("two_tower") / "model").with_popularity(popularity.scores())
+    built = build_index(towers.items)
     built.save(job.out / "model")
-    sample = vectors[np.random.default_rng(0).choice(len(vectors), min(1_000, len(vectors)), replace=False)]
-    k = min(500, len(vectors))
-    recall = recall_against(ExactIndex.build(vectors), built, sample, k)
-    return Outcome({"vectors": float(len(vectors)), f"recall_at_{k}": recall})
+    sample = np.random.default_rng(0).choice(len(towers), min(1_000, len(towers)), replace=False)
+    k = min(500, len(towers))
+    recall = recall_against(ExactIndex.build(towers.items), built, towers.items[sample], k)
+    return Outcome({"vectors": float(len(towers)), f"recall_at_{k}": recall})
 
 
 @contextmanager

@@ -107,10 +107,17 @@ class AlsModel:
         products = self.factors.T @ self.factors
         return np.asarray(products + self.ridge * np.eye(len(products)), dtype=np.float32)
 
+    @cached_property
+    def inverse(self) -> NDArray[np.float32]:
+        """float32[d, d], the gramian's inverse."""
+        return np.asarray(np.linalg.inv(self.gramian.astype(np.float64)), dtype=np.float32)
+
     def fold_in(self, histories: Histories) -> NDArray[np.float32]:
         """Vectors of viewers: float32[B, d]; zeros where nothing in a history has a strength above 0.
 
-        Solves (YᵀCY + λI) x = YᵀC p for each viewer, with the confidences that fitting uses.
+        Solves (G + YᵀWY) x = Yᵀc for each viewer, with the confidences c = W + 1 that fitting uses, G the
+        gramian and Y the L videos of the history. A history is shorter than a vector, so it is solved as
+        x = G⁻¹Yᵀz with (I + W·YG⁻¹Yᵀ) z = c, a system of L equations instead of d (push-through identity).
         """
         vectors = np.zeros((len(histories), self.factors.shape[1]), np.float32)
         for at in range(0, len(histories), CHUNK):
@@ -122,12 +129,14 @@ class AlsModel:
         liked = histories.mask & (histories.strength > 0)
         rows = np.where(liked, histories.rows, 0)
         value = confidence(histories.strength, histories.age_s, self.weight[rows], self.config)
-        value = np.where(liked, value, 0)[..., None]
+        value = np.where(liked, value, 0)
         engaged = self.factors[rows]  # (B, L, d)
-        extra = np.where(liked[..., None], value - 1, 0)
-        systems = self.gramian + (engaged * extra).transpose(0, 2, 1) @ engaged
-        targets = (engaged * value).sum(axis=1)
-        return np.asarray(np.linalg.solve(systems, targets[..., None])[..., 0], dtype=np.float32)
+        spread = engaged @ self.inverse
+        systems = np.matmul(spread, engaged.transpose(0, 2, 1))  # (B, L, L)
+        systems *= np.where(liked, value - 1, 0)[..., None]
+        systems += np.eye(systems.shape[1], dtype=np.float32)
+        shares = np.linalg.solve(systems, value[..., None])
+        return np.asarray((spread * shares).sum(axis=1), dtype=np.float32)
 
     def save(self, folder: Path) -> None:
         """Write a folder."""

@@ -64,7 +64,7 @@ class TwoTowerConfig:
     """Least strength of a positive; each weighs min(strength, 1) in the loss."""
     half_life_days: float = 7.0
     """Age before the newest, in days, at which a positive is drawn half as often when the budget cuts."""
-    threads: int = 2
+    threads: int = 1
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -1,9 +1,11 @@
 """The simulated platform as a source: ``world:users=3000,videos=4000,days=21,seed=7``, each part optional."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from upnext.world.config import parse_options
 from upnext.world.world import World
@@ -27,3 +29,9 @@ class WorldSource:
 
     def events(self, since: datetime | None = None) -> Iterator[pa.Table]:
         return self.world.events(since)
+
+    def judge(
+        self, user_ids: Sequence[str], slates: Sequence[Sequence[str]], at: datetime
+    ) -> NDArray[np.float64]:
+        """How long viewers would watch what they are shown: :meth:`upnext.world.world.World.judge`."""
+        return self.world.judge(user_ids, slates, at)
