@@ -1,5 +1,6 @@
 """Files in, files out: what ``upnext recommend`` does around :mod:`serving.bulk`."""
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -39,6 +40,7 @@ class Batch:
 
     def run(self, settings: Settings) -> dict[str, Any]:
         """Write the file; says what was done."""
+        from rich.console import Console
         from rich.progress import Progress
         from threadpoolctl import threadpool_limits
 
@@ -53,8 +55,9 @@ class Batch:
         found = Releases(settings).resolve(self.release)
         bundle = Bundle.load(found.path)
         at = self.as_of or bundle.manifest.as_of
+        bars = Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
         # Many small products: threads that wait for one another cost more than they bring.
-        with connect(settings) as stores, Progress(transient=True) as progress, threadpool_limits(1):
+        with connect(settings) as stores, bars as progress, threadpool_limits(1):
             bulk = Bulk.of(bundle, stores.lake, at)
             viewers = bulk.viewers(user_ids)
             bar = progress.add_task("recommend", total=len(viewers) * len(self.policies), visible=False)

@@ -174,7 +174,8 @@ def test_the_summary_can_be_read_by_a_script(home, bundle, tmp_path, monkeypatch
     pq.write_table(pa.table({"user_id": ["ann"]}), tmp_path / "users.parquet")
     args = ["--release", str(bundle.folder), "--users", str(tmp_path / "users.parquet"), "--json"]
     done = CliRunner().invoke(recommend, [*args, "--out", str(tmp_path / "out.csv")])
-    summary = json.loads(done.output)
+    summary = json.loads(done.stdout)
+    assert done.stdout.count("\n") == 1
     assert (summary["users"], summary["rows"]) == (1, 30)
 
 
