@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from upnext.contracts import UtcTime
+from upnext.errors import StoreError
 from upnext.ports import EventLog, WatchHistory
 
 GROUP = "live"
@@ -60,7 +61,7 @@ class Live:
             self._thread.join(timeout=10)
 
     def catch_up(self, timeout_s: float) -> bool:
-        """Apply all that the log holds by now; False when that takes longer than ``timeout_s``.
+        """Apply all that the log holds by now; False when that fails or takes longer than ``timeout_s``.
 
         After True, what was appended before the call is in the watch history: clients read their own writes.
         """
@@ -71,6 +72,9 @@ class Live:
             try:
                 if self._step() < BATCH:
                     return True
+            except StoreError as error:
+                self.failing = str(error)
+                return False
             finally:
                 self._lock.release()
         return False

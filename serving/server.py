@@ -58,11 +58,12 @@ class Watcher:
             if release.version == self.serving:
                 return
             self.use(Bundle.load(release.path), release.version)
-        except UpnextError as error:
-            if str(error) != self.failing:
-                log.warning("release %r is not used: %s", self.ref, error)
+        except Exception as error:  # whatever is wrong with it, the one that serves goes on
+            why = str(error) or repr(error)
+            if why != self.failing:
+                log.warning("release %r is not used: %s", self.ref, why)
                 self.on_outcome("refused")
-            self.failing = str(error)
+            self.failing = why
         else:
             self.serving, self.failing = release.version, ""
             self.on_outcome("swapped")
@@ -125,7 +126,7 @@ class Server:
         }
         for outcome, number in counted.items():
             self.telemetry.events.labels(outcome).inc(number)
-        felt = self.engine.ready and self.live.catch_up(APPLY_S) if receipt.event_ids else True
+        felt = not receipt.event_ids or (self.live.running and self.live.catch_up(APPLY_S))
         return receipt, felt
 
     @property

@@ -16,12 +16,14 @@ def bundle(tmp_path_factory):
 
 @pytest.fixture
 def server(bundle, tmp_path):
-    """Serves the tiny bundle; impressions and live events are applied when a test asks for it."""
+    """Serves the tiny bundle and follows its log; impressions are written when a test asks for it."""
     patient = FunnelConfig(limits=Limits(retrieve_s=10, rank_s=10))
     made = Server(Settings(home=tmp_path / "home", dataset="tiny"), str(bundle.folder), patient)
     made.watcher.look()
     assert made.engine.ready, made.watcher.failing
+    made.live.start("")
     yield made
+    made.live.stop()
     made.engine.close()
     made.stores.close()
 

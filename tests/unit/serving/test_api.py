@@ -7,7 +7,7 @@ import pytest
 from serving.api import create_app
 from tests.support.client import Client
 from upnext.contracts import Recommendation
-from upnext.errors import ReleaseError
+from upnext.errors import ReleaseError, StoreUnavailable
 
 HOME, RELATED = "/api/v1/recommendations/home", "/api/v1/recommendations/related"
 TRENDING, EVENTS = "/api/v1/recommendations/trending", "/api/v1/events/engagement"
@@ -216,13 +216,21 @@ def test_before_a_release_is_loaded_the_service_says_so(client, server):
         problem_of(answer, 503)
         assert answer.headers["retry-after"]
     assert client.get("/healthz").status_code == 200
-    assert client.post(EVENTS, json=event()).json() | {"event_ids": []} == {
-        "accepted": 1,
-        "repeated": 0,
-        "refused": [],
-        "applied": False,
-        "event_ids": [],
-    }
+    assert client.post(EVENTS, json=event()).json()["accepted"] == 1
+
+
+def test_an_event_is_accepted_while_the_watch_history_is_away(client, server, monkeypatch):
+    def away(events):
+        raise StoreUnavailable("the watch history is away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(server.stores.history, "add", away)
+        answer = client.post(EVENTS, json=event()).json()
+    assert (answer["accepted"], answer["applied"]) == (1, False)
+    assert server.live.catch_up(30)
+    assert (
+        client.get(HOME, params={"user_id": "ann", "debug": True}).json()["debug"]["viewer"]["history"] == 1
+    )
 
 
 def test_while_the_service_starts_it_says_so():
