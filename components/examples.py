@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from feature_repo.layout import layouts
 from feature_repo.offline import point_in_time
 from models.catalogue import Catalogue
 from models.columns import codes, flags, floats, micros
-from models.dataset import HEADS, Dataset, Examples, Interactions, Split
+from models.dataset import HEADS, Dataset, Examples, Interactions
 from models.layout import FeatureLayout
 from upnext.errors import CorruptData, MissingData
 from upnext.ports import Lake
@@ -46,10 +46,10 @@ OUTCOMES = (
 class ExamplesConfig:
     """How the examples are drawn."""
 
-    max_train: int = 150_000
-    """Labelled rows of the training part at most, before negatives; whole slates are drawn."""
-    max_eval: int = 50_000
-    """The same for tuning and for the hold-out each."""
+    max_train: int = 300_000
+    """Rows of the training part at most, with their negatives; whole slates are drawn."""
+    max_valid: int = 100_000
+    """The same for tuning. The hold-out is whole and has no negatives: it is the truth to judge by."""
     negatives: int = 4
     """Videos not shown that are added per slate, or per engagement where the log has no impressions."""
     popular_share: float = 0.0
@@ -106,18 +106,19 @@ def build_examples(
     seen = Seen.of(rows.user, rows.video, rows.ts, len(catalogue))
     rng = np.random.default_rng(config.seed)
     parts = {
-        name: rows.between(start, end).sampled(most, rng) for name, start, end, most in _parts(split, config)
+        "train": rows.between(split.history_end, split.valid_start).sampled(config.max_train, config, rng),
+        "valid": rows.between(split.valid_start, split.holdout_start).sampled(config.max_valid, config, rng),
+        "holdout": rows.between(split.holdout_start, split.until),
     }
-    from feature_repo.repo import (
-        feature_store,
-    )  # Feast takes seconds, and readers of layouts have no use for it
+    # Feast takes seconds to load, and readers of layouts have no use for it.
+    from feature_repo.repo import feature_store
 
     store = feature_store(settings)
     context = context_layout(_common(parts["train"].surface), _common(parts["train"].device))
-    examples = {}
+    examples, bare = {}, replace(config, negatives=0)
     for done, (name, part) in enumerate(parts.items()):
         progress(done, len(parts))
-        drawn = part.with_negatives(catalogue, popularity, seen, config, rng)
+        drawn = part.with_negatives(catalogue, popularity, seen, config if name != "holdout" else bare, rng)
         examples[name] = _examples(drawn, store, catalogue, users, interactions, context)
     progress(len(parts), len(parts))
     blocks = {**layouts(), CONTEXT: context}
@@ -167,10 +168,11 @@ class _Rows:
     def between(self, start: int, end: int) -> "_Rows":
         return self.take(np.flatnonzero((self.ts >= start) & (self.ts < end)))
 
-    def sampled(self, most: int, rng: np.random.Generator) -> "_Rows":
-        """Whole slates at random, as many as have at most ``most`` rows together (one at least)."""
+    def sampled(self, most: int, config: ExamplesConfig, rng: np.random.Generator) -> "_Rows":
+        """Whole slates at random, as many as have at most ``most`` rows (one at least), negatives counted."""
         slates, code, size = np.unique(self.request, return_inverse=True, return_counts=True)
-        if len(self) <= most:
+        size = size + config.negatives * np.bincount(code[self._anchors()], minlength=len(slates))
+        if size.sum() <= most:
             return self
         order = rng.permutation(len(slates))
         kept = np.zeros(len(slates), np.bool_)
@@ -259,15 +261,6 @@ def _all_users(lake: Lake, log: pa.Table) -> list[str]:
     known = lake.read("users", ["user_id"])["user_id"]
     both = pa.chunked_array([*known.chunks, *log["user_id"].chunks], pa.string())
     return sorted(pc.unique(both).to_pylist())
-
-
-def _parts(split: Split, config: ExamplesConfig) -> list[tuple[str, int, int, int]]:
-    """Name, start, end and greatest size of each part."""
-    return [
-        ("train", split.history_end, split.valid_start, config.max_train),
-        ("valid", split.valid_start, split.holdout_start, config.max_eval),
-        ("holdout", split.holdout_start, split.until, config.max_eval),
-    ]
 
 
 def _common(values: NDArray[np.object_]) -> list[str]:

@@ -68,7 +68,7 @@ def test_parts_hold_the_outcomes_of_their_time(stores: Stores, made: ExampleSet)
         rows = made.examples[name]
         labelled = ~np.isnan(rows.labels["like"])
         assert sorted(rows.ts[labelled]) == sorted(times[(times >= start) & (times < end)])
-        assert len(rows) > labelled.sum()
+        assert (len(rows) > labelled.sum()) == (name != "holdout")
 
 
 def test_features_are_those_of_the_newest_snapshot_not_later(stores: Stores, made: ExampleSet) -> None:
@@ -105,7 +105,7 @@ def test_contexts_are_what_serving_would_compute(stores: Stores, made: ExampleSe
 def test_sampled_negatives_were_not_shown_and_existed(stores: Stores, made: ExampleSet) -> None:
     log = stores.lake.read("outcomes").to_pylist()
     met = {(o["user_id"], o["video_id"], o["date"]) for o in log}
-    for rows in everything(made):
+    for rows in everything(made)[:2]:
         sampled = np.isnan(rows.labels["like"])
         assert sampled.any() and not rows.shown[sampled].any()
         assert (rows.position[sampled] == -1).all()
