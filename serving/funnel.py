@@ -24,8 +24,14 @@ from serving.search import TextIndex
 from serving.trending import LiveCounts, Trending
 from serving.viewer import Crowd, Viewer, pasts
 
-WEIGHTS: Mapping[str, float] = {"search": 2.0, "trending": 0.5, "new": 0.5, "popular": 0.1}
-"""Weight of a retriever when ranks are fused; those that are personal weigh 1."""
+WEIGHTS: Mapping[str, float] = {
+    "search": 2.0,
+    "two_tower": 2.0,
+    "trending": 0.5,
+    "new": 0.5,
+    "popular": 0.1,
+}
+"""Weight of a retriever when ranks are fused, 1 for the others; figures are in docs/LOG.md."""
 RELATED = ("because_you_watched", "creators", "topics")
 """Retrievers that look at the video being watched."""
 LEAST = 3
