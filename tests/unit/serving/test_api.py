@@ -198,12 +198,13 @@ def test_the_region_asked_for_is_the_one_that_trends(client):
 
 
 def test_health_and_metrics(client, bundle):
-    client.get(HOME)
+    feed = client.get(HOME)
+    assert feed.status_code == 200, feed.text
     assert client.get("/healthz").json() == {"status": "ok"}
     ready = client.get("/readyz").json()
     assert (ready["status"], ready["release"], ready["videos"]) == ("ready", bundle.folder.name, 120)
     client.get(HOME + "?count=0")
-    figures = client.get("/metrics").text
+    figures = client.get("/metrics").text.splitlines()
     assert 'upnext_request_seconds_count{surface="home"} 1.0' in figures
     for status in (200, 422):
         assert f'upnext_requests_total{{route="{HOME}",status="{status}"}} 1.0' in figures
