@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from models.towers import Towers
 
 from components.examples import CONTEXT
 from components.pipeline import Job
@@ -16,6 +15,7 @@ from models.dataset import Dataset, Examples
 from models.layout import FeatureLayout
 from models.popularity import Popularity
 from models.rank_data import RankData, RankSchema
+from models.towers import Towers
 from upnext.ports import Lake
 
 
