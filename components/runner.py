@@ -148,7 +148,7 @@ def _run(settings: Settings, step: Step, job: Job, inputs: str) -> Report:
     outcome = step.load()(job)
     report = _report(step, job.source, job.until, inputs, outcome, time.perf_counter() - started)
     if step.tracked:
-        _track(settings, report)
+        _track(settings, report, job.out.parent)
     written = job.out / f".{REPORT}"  # renamed when it is whole, as its presence says that the step is done
     written.write_text(json.dumps(asdict(report), indent=1, default=str))
     written.replace(job.out / REPORT)
@@ -224,10 +224,17 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _track(settings: Settings, report: Report) -> None:
+def _track(settings: Settings, report: Report, folder: Path) -> None:
+    """Record a run in MLflow, with the Delta versions that it and the steps before it worked on."""
     from upnext import tracking
 
-    versions = {f"delta.{table}": version for table, version in report.data_versions.items()}
+    before = [Report.read(file.parent) for file in sorted(folder.glob(f"*/{REPORT}"))]
+    versions = {
+        f"delta.{table}": version
+        for each in (*before, report)
+        if each is not None
+        for table, version in each.data_versions.items()
+    }
     tracking.log_run(
         settings,
         report.step,

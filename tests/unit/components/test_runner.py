@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -242,3 +243,21 @@ def test_peak_memory_is_the_processs_own() -> None:
     child = subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, text=True)
     assert 5 < json.loads(child.stdout) < 200
     assert runner.peak_memory_mb() > held.nbytes / 2**20
+
+
+def test_a_tracked_run_names_the_tables_that_it_goes_back_to(
+    fake, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged = {}
+
+    def log_run(_: Settings, name: str, **kept: object) -> str:
+        logged[name] = kept
+        return "run"
+
+    monkeypatch.setattr("upnext.tracking.log_run", log_run)
+    table = {**pipeline.BY_NAME, "train": replace(pipeline.BY_NAME["train"], tracked=True)}
+    monkeypatch.setattr(pipeline, "BY_NAME", table)
+    runner.run_step(settings, "ingest", "world:", T)
+    runner.run_step(settings, "train", "world:", T)
+    assert logged["train"]["params"] == {"lr": 0.1, "delta.events": 3}
+    assert logged["train"]["tags"]["upnext.source"] == "world:"
