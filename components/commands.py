@@ -2,31 +2,14 @@
 
 import json
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import click
 from rich.console import Console
 
+from upnext.cli.params import UtcTime
 from upnext.settings import Settings, load_settings
-
-
-class UtcTime(click.ParamType):
-    """A time such as 2026-06-22 or 2026-06-22T06:00:00Z; UTC unless it says otherwise."""
-
-    name = "time"
-
-    def convert(
-        self, value: str | datetime, param: click.Parameter | None, ctx: click.Context | None
-    ) -> datetime:
-        if isinstance(value, datetime):
-            return value
-        try:
-            time = datetime.fromisoformat(value)
-        except ValueError:
-            self.fail(f"{value!r} is not a time: write it as 2026-06-22T06:00:00Z", param, ctx)
-        return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
-
 
 DATA = click.option(
     "--data",

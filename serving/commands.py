@@ -1,29 +1,13 @@
 """Commands of serving: ``serve`` and ``recommend``."""
 
 import json
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import click
 
+from upnext.cli.params import UtcTime
 from upnext.settings import load_settings
-
-
-class UtcTime(click.ParamType):  # type: ignore[type-arg]
-    """An ISO 8601 time; UTC where it names no zone."""
-
-    name = "time"
-
-    def convert(
-        self, value: str | datetime, param: click.Parameter | None, ctx: click.Context | None
-    ) -> datetime:
-        if isinstance(value, datetime):
-            return value
-        try:
-            time = datetime.fromisoformat(value)
-        except ValueError:
-            self.fail(f"{value!r} is not a time: write it as 2026-06-22T06:00:00Z", param, ctx)
-        return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 @click.command()
