@@ -49,6 +49,8 @@ def cycle(source: str, until: datetime | None, force: bool, as_json: bool) -> No
     def ended(report: runner.Report) -> None:
         took = f"{report.seconds:7.1f} s {report.peak_memory_mb:7.0f} MiB" if report.fresh else "done already"
         console.print(f"[green]✓[/] {report.step:<12} {took}")
+        for reason, rows in report.details.get("quarantined", {}).items():
+            console.print(f"  {rows} rows in quarantine, {reason}")
 
     reports = runner.cycle(settings, source, until, force, on_end=ended)
     gate = next(report for report in reports if report.step == "gate")

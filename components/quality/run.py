@@ -21,14 +21,9 @@ from great_expectations.data_context.types.base import (
 )
 
 from components.quality.suites import CRITICAL, KEYS
-from upnext.errors import DataError
 
 Checked = tuple[gx.ExpectationSuite, pd.DataFrame]
 """A suite and the frame that it is held against."""
-
-
-class SuiteFailed(DataError):
-    """Data is not fit to learn from: a critical expectation of a suite was not met."""
 
 
 @dataclass(frozen=True)

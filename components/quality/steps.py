@@ -14,6 +14,7 @@ from components.quality.settings import DriftConfig, ValidateConfig
 from components.runner import INTERVAL, REPORT, Report
 from components.steps import step_config
 from models.dataset import Examples
+from upnext.errors import SuiteFailed
 from upnext.ports import Lake
 from upnext.stores import connect
 
@@ -26,7 +27,7 @@ def validate(job: Job) -> Outcome:
     """Rows that break a rule -> quarantine; events, examples, features held against their suites."""
     from components.quality.documents import write
     from components.quality.rows import sweep
-    from components.quality.run import SuiteFailed, failures, run
+    from components.quality.run import failures, run
     from components.quality.suites import CRITICAL
 
     config = step_config(job, "validate", ValidateConfig)
