@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from components import runner
 from components.commands import cycle
+from components.pipeline import STEPS
 from components.quality.rows import MOST_REPEATS
 from upnext.errors import SuiteFailed
 from upnext.settings import Settings, load_settings
@@ -23,7 +24,7 @@ REASON = f"watch_duration_ms is more than {MOST_REPEATS} times the video's lengt
 
 
 def source(folder: Path, poisoned: int) -> str:
-    """Twelve days of watches by 20 viewers, some of them of a thousand times the video's length."""
+    """Six days of watches by 20 viewers, some of them of a thousand times the video's length."""
     rng = np.random.default_rng(0)
     played = rng.integers(1_000, LENGTH, EVENTS)
     played[:poisoned] = 1_000 * LENGTH
@@ -32,7 +33,7 @@ def source(folder: Path, poisoned: int) -> str:
             "user_id": [f"u{user}" for user in rng.integers(0, 20, EVENTS)],
             "video_id": [f"v{video}" for video in rng.integers(0, 30, EVENTS)],
             "event_type": "watch",
-            "timestamp": [START + timedelta(seconds=int(at)) for at in rng.integers(0, 12 * 86_400, EVENTS)],
+            "timestamp": [START + timedelta(seconds=int(at)) for at in rng.integers(0, 6 * 86_400, EVENTS)],
             "watch_duration_ms": played,
         }
     )
@@ -45,9 +46,10 @@ def source(folder: Path, poisoned: int) -> str:
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """A home of its own, with every step run in this process."""
+    """A home of its own, with every step run in this process but the one that nothing here needs."""
     monkeypatch.setenv("UPNEXT_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(runner, "start_step", runner.run_step)
+    monkeypatch.setattr(runner, "STEPS", [step for step in STEPS if step.name != "materialise"])
     return load_settings()
 
 
@@ -56,10 +58,9 @@ def test_a_poisoned_source_stops_the_cycle_before_training(settings: Settings, t
     said = CliRunner().invoke(cycle, ["--data", data])
     assert isinstance(said.exception, SuiteFailed)
     assert re.search(r"suite tables: .* of refused_share: expected .*at most 0\.1", str(said.exception))
-    assert f"{EVENTS // 4} rows in quarantine, events: {REASON}" in said.stderr
+    assert f"{EVENTS // 4} rows in quarantine, events: {REASON}" in " ".join(said.stderr.split())
     (run,) = settings.state.glob("runs/*Z")
-    before = ["examples", "features", "ingest", "materialise"]
-    assert sorted(folder.name for folder in run.iterdir()) == [*before, "validate"]
+    assert sorted(folder.name for folder in run.iterdir()) == ["examples", "features", "ingest", "validate"]
     assert runner.Report.read(run / "validate") is None, "it did not finish"
     index = run / "validate" / "documents" / "index.html"
     assert f"{index} shows all of it" in str(said.exception)
@@ -73,7 +74,7 @@ def test_few_bad_rows_are_quarantined_and_the_data_goes_on(
     monkeypatch.setattr(
         "upnext.tracking.log_run", lambda _, name, **kept: logged.update({name: kept}) or "run"
     )
-    data, until = source(tmp_path / "good", 20), START + timedelta(days=12)
+    data, until = source(tmp_path / "good", 20), START + timedelta(days=6)
     own = settings.activate("good")
     for name in ("ingest", "features", "examples", "validate"):
         report = runner.run_step(own, name, data, until)
