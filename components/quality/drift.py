@@ -1,11 +1,12 @@
 """Drift of features and predictions between two windows, by Evidently: a distance per column, and a report.
 
 The distance of a column is the Wasserstein distance of its two windows in standard deviations of the earlier
-one, Evidently's own test for numbers. All columns get one; the report draws those that moved most, since
+one, Evidently's own test for numbers; at most 1,000, which a constant gets that changes. All columns get one; the report draws those that moved most, since
 drawing takes a hundred times as long as measuring.
 """
 
 import os
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -60,7 +61,10 @@ class Drift:
         return {
             "drifted_share": self.share,
             **{f"prediction.{head}": distance for head, distance in self.predictions.items()},
-            **{f"feature.{name}": distance for name, distance in list(self.features.items())[:top]},
+            **{
+                f"feature.{_NO_NAME.sub('_', name)}": distance
+                for name, distance in list(self.features.items())[:top]
+            },
         }
 
 
@@ -105,5 +109,7 @@ def _draw(before: pd.DataFrame, now: pd.DataFrame, columns: Sequence[str], most:
         drawn.save_html(str(file))
 
 
+_NO_NAME = re.compile(r"[^\w. /-]")
+"""What MLflow takes in no metric's name, such as the = of ``surface=home``."""
 _HEAD = "prediction: "
 """Marks a column of predictions where both kinds stand side by side."""
