@@ -1,8 +1,9 @@
 """Drift of features and predictions between two windows, by Evidently: a distance per column, and a report.
 
-The distance of a column is the Wasserstein distance of its two windows in standard deviations of the earlier
-one, Evidently's own test for numbers; at most 1,000, which a constant gets that changes. All columns get one; the report draws those that moved most, since
-drawing takes a hundred times as long as measuring.
+The distance of a column is the Wasserstein distance of its two windows in standard deviations of the
+earlier one, Evidently's own test for numbers; at most 1,000 per unit, which a constant gets that changes.
+All columns get one; the report draws those that moved most, since drawing takes a hundred times as long as
+measuring.
 """
 
 import os
