@@ -2,8 +2,7 @@
 
 The distance of a column is the Wasserstein distance of its two windows in standard deviations of the
 earlier one, Evidently's own test for numbers; at most 1,000 per unit, which a constant gets that changes.
-All columns get one; the report draws those that moved most, since drawing takes a hundred times as long as
-measuring.
+All columns get one; the report draws those that moved most, since drawing is what takes long.
 """
 
 import os
