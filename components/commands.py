@@ -37,9 +37,9 @@ AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result
 def cycle(source: str, until: datetime | None, force: bool, as_json: bool) -> None:
     """Run the whole pipeline on what is new in a source.
 
-    Ingest, features, examples, ALS, two-tower, ranker, gate, index, release: each step in a process of
-    its own. Steps whose inputs have not changed are not run again. A candidate that the gate refuses is
-    not released; the champion goes on serving.
+    Ingest, features, examples, validate, ALS, two-tower, ranker, drift, gate, index, release: each step in
+    a process of its own. Steps whose inputs have not changed are not run again. Data that fails a suite
+    is not trained on. A candidate that the gate refuses is not released; the champion goes on serving.
     """
     from components import runner
 
@@ -49,6 +49,8 @@ def cycle(source: str, until: datetime | None, force: bool, as_json: bool) -> No
     def ended(report: runner.Report) -> None:
         took = f"{report.seconds:7.1f} s {report.peak_memory_mb:7.0f} MiB" if report.fresh else "done already"
         console.print(f"[green]✓[/] {report.step:<12} {took}")
+        for reason, rows in report.details.get("quarantined", {}).items():
+            console.print(f"  {rows} rows in quarantine, {reason}")
 
     reports = runner.cycle(settings, source, until, force, on_end=ended)
     gate = next(report for report in reports if report.step == "gate")
@@ -86,6 +88,8 @@ def step(name: str, source: str, until: datetime | None, force: bool, as_json: b
         click.echo(f"{report.step}: {report.seconds:.1f} s, {report.peak_memory_mb:.0f} MiB")
         for key, value in report.metrics.items():
             click.echo(f"  {key} = {value:.6g}")
+        if "documents" in report.details:
+            click.echo(f"  documents: {report.details['documents']}")
 
 
 @click.command()

@@ -8,18 +8,19 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from components.outcomes import recompute
-from upnext.contracts import QUARANTINE, UtcTime
+from components.quality.rows import put_away, too_long
+from components.tables import not_in, query
+from upnext.contracts import UtcTime
 from upnext.errors import EmptyData
 from upnext.ports import Lake
 from upnext.sources.base import Resumable, Simulated, Source
-from upnext.sources.checks import Checked, Name, split
+from upnext.sources.checks import Checked, Name, part, split
 
 FLUSH_ROWS = 300_000
 """Rows gathered before they are written; larger means fewer files and more memory."""
@@ -110,17 +111,17 @@ class _Intake:
         parts: list[Checked] = []
         for table in tables:
             parts.append(split(table, name, self.name, self.latest))
-            if sum(len(part.good) + len(part.refused) for part in parts) >= FLUSH_ROWS:
+            if sum(len(each.good) + len(each.refused) for each in parts) >= FLUSH_ROWS:
                 yield self._flush(parts)
                 parts = []
         if parts:
             yield self._flush(parts)
 
     def _flush(self, parts: list[Checked]) -> pa.Table:
-        refused = pa.concat_tables([part.refused for part in parts])
+        refused = pa.concat_tables([each.refused for each in parts])
         if len(refused):
             self._quarantine(refused)
-        return pa.concat_tables([part.good for part in parts])
+        return pa.concat_tables([each.good for each in parts])
 
     def _quarantine(self, refused: pa.Table) -> None:
         self.counts.quarantined += len(refused)
@@ -128,12 +129,11 @@ class _Intake:
         for pair in pc.value_counts(labels).to_pylist():
             reasons = self.counts.reasons
             reasons[pair["values"]] = reasons.get(pair["values"], 0) + pair["counts"]
-        new = _not_in(self.lake, "quarantine", refused)
-        if len(new):
-            self.lake.append("quarantine", new.cast(QUARANTINE))
+        put_away(self.lake, refused)
 
     def add(self, events: pa.Table, until: datetime | None) -> None:
         """Append the events before ``until`` whose id their day does not hold yet."""
+        events = self._believable(events)
         self.counts.events_read += len(events)
         if until is not None:
             inside = events.filter(pc.less(events["timestamp"], pa.scalar(until, UtcTime)))
@@ -150,6 +150,16 @@ class _Intake:
         self.lake.append("events", new, ["date"])
         self.days.update(new["date"].unique().to_pylist())
 
+    def _believable(self, events: pa.Table) -> pa.Table:
+        """Events that the catalogue does not contradict; the others go to the quarantine."""
+        if self.lake.version("videos") < 0:
+            return events
+        videos = self.lake.read("videos", ["video_id", "duration_ms"])
+        checked = part(events, [too_long(videos)], "events", self.name)
+        if len(checked.refused):
+            self._quarantine(checked.refused)
+        return checked.good
+
     def _of_new_ids(self, events: pa.Table) -> pa.Table:
         """The first event of each id that the lake's events of the same days do not have."""
         keys = pa.table({"event_id": events["event_id"], "place": np.arange(len(events))})
@@ -157,7 +167,7 @@ class _Intake:
         if self.lake.version("events") >= 0:
             of_days = ds.field("date").isin(events["date"].unique())
             held = self.lake.scan("events").to_table(columns=["event_id"], filter=of_days)
-        new = _query(
+        new = query(
             "SELECT min(place) AS place FROM keys ANTI JOIN held USING (event_id) GROUP BY event_id",
             keys=keys,
             held=held,
@@ -181,28 +191,12 @@ class _Intake:
 
 def _upsert(lake: Lake, name: Name, rows: pa.Table) -> int:
     """Insert new rows of videos or users and replace those that differ; says how many."""
-    changed = _not_in(lake, name, rows)
+    changed = not_in(lake, name, rows)
     if not len(changed):
         return 0
     wanted = pc.is_in(rows[_KEY[name]], value_set=changed[_KEY[name]].combine_chunks())
     inserted, updated = lake.merge(name, rows.filter(wanted), [_KEY[name]], update=True)
     return inserted + updated
-
-
-def _not_in(lake: Lake, name: str, rows: pa.Table) -> pa.Table:
-    """Distinct rows that a table of the lake does not have as they are."""
-    old = rows.slice(0, 0) if lake.version(name) < 0 else lake.scan(name)
-    columns = ", ".join(f'"{column}"' for column in rows.column_names)
-    return _query(f"SELECT {columns} FROM new EXCEPT SELECT {columns} FROM old", new=rows, old=old)  # noqa: S608
-
-
-def _query(text: str, **tables: pa.Table | ds.Dataset) -> pa.Table:
-    """What DuckDB answers about the tables named."""
-    with duckdb.connect() as engine:
-        for name, table in tables.items():
-            engine.register(name, table)
-        result: pa.Table = engine.sql(text).to_arrow_table()
-    return result
 
 
 def _days(times: pa.ChunkedArray) -> pa.Array:

@@ -52,6 +52,8 @@ class Outcome:
     """Versions of the Delta tables that were read or written."""
     details: Mapping[str, Any] = field(default_factory=dict)
     """Anything else worth keeping, as JSON."""
+    artifacts: tuple[str, ...] = ()
+    """Folders below the step's own that MLflow keeps too, where the step is tracked."""
 
 
 @dataclass(frozen=True)
@@ -78,13 +80,29 @@ STEPS = (
     Step("features", "components.steps:features", ("ingest",), "Compute feature snapshots"),
     Step("materialise", "components.steps:materialise", ("features",), "Fill the online stores"),
     Step("examples", "components.steps:examples", ("features",), "Join labels with features of their time"),
-    Step("als", "components.steps:als", ("examples",), "Factorise who watched what", tracked=True),
-    Step("two_tower", "components.steps:two_tower", ("examples",), "Train both towers", tracked=True),
+    Step(
+        "validate",
+        "components.quality.steps:validate",
+        ("ingest", "examples"),
+        "Hold the data against its suites, stop if it is unfit",
+        tracked=True,
+    ),
+    Step("als", "components.steps:als", ("examples", "validate"), "Factorise who watched what", tracked=True),
+    Step(
+        "two_tower", "components.steps:two_tower", ("examples", "validate"), "Train both towers", tracked=True
+    ),
     Step(
         "ranker",
         "components.steps:ranker",
-        ("examples", "als", "two_tower"),
+        ("examples", "validate", "als", "two_tower"),
         "Train the multi-task ranker",
+        tracked=True,
+    ),
+    Step(
+        "drift",
+        "components.quality.steps:drift",
+        ("examples", "als", "two_tower", "ranker"),
+        "Compare the hold-out with what was trained on",
         tracked=True,
     ),
     Step(

@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -148,7 +148,7 @@ def _run(settings: Settings, step: Step, job: Job, inputs: str) -> Report:
     outcome = step.load()(job)
     report = _report(step, job.source, job.until, inputs, outcome, time.perf_counter() - started)
     if step.tracked:
-        _track(settings, report, job.out.parent)
+        _track(settings, report, job.out, outcome.artifacts)
     written = job.out / f".{REPORT}"  # renamed when it is whole, as its presence says that the step is done
     written.write_text(json.dumps(asdict(report), indent=1, default=str))
     written.replace(job.out / REPORT)
@@ -224,11 +224,11 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _track(settings: Settings, report: Report, folder: Path) -> None:
+def _track(settings: Settings, report: Report, out: Path, artifacts: Sequence[str]) -> None:
     """Record a run in MLflow, with the Delta versions that it and the steps before it worked on."""
     from upnext import tracking
 
-    before = [Report.read(file.parent) for file in sorted(folder.glob(f"*/{REPORT}"))]
+    before = [Report.read(file.parent) for file in sorted(out.parent.glob(f"*/{REPORT}"))]
     versions = {
         f"delta.{table}": version
         for each in (*before, report)
@@ -241,4 +241,5 @@ def _track(settings: Settings, report: Report, folder: Path) -> None:
         params={**report.params, **versions},
         metrics={**report.metrics, "seconds": report.seconds, "peak_memory_mb": report.peak_memory_mb},
         tags={"upnext.step": report.step, "upnext.until": report.until, "upnext.source": report.source},
+        artifacts={name: out / name for name in artifacts},
     )

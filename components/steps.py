@@ -73,7 +73,7 @@ def examples(job: Job) -> Outcome:
     """Outcomes and features of their time -> the data set that the models learn from."""
     from components.examples import ExamplesConfig, build_examples
 
-    config = _config(job, "examples", ExamplesConfig)
+    config = step_config(job, "examples", ExamplesConfig)
     with connect(job.settings) as stores, progress("examples") as told:
         data = build_examples(stores.lake, job.settings, job.end, config, progress=told)
     data.save(job.out)
@@ -91,7 +91,7 @@ def als(job: Job) -> Outcome:
     from models.dataset import Dataset
     from models.neighbours import Neighbours
 
-    config = _config(job, "als", AlsConfig)
+    config = step_config(job, "als", AlsConfig)
     data = Dataset.load(job.input("examples"))
     model = AlsModel.fit(data.history, len(data.catalogue), config)
     model.save(job.out / "model")
@@ -108,7 +108,7 @@ def two_tower(job: Job) -> Outcome:
     from models.tower_export import export
     from models.two_tower import TwoTowerConfig, train
 
-    config = _config(job, "two_tower", TwoTowerConfig)
+    config = step_config(job, "two_tower", TwoTowerConfig)
     data = Dataset.load(job.input("examples"))
     with progress("per cent") as told:
         trained = train(
@@ -125,7 +125,7 @@ def ranker(job: Job) -> Outcome:
     from models.dataset import Dataset
     from models.ranker import RankerConfig, fit
 
-    config = _config(job, "ranker", RankerConfig)
+    config = step_config(job, "ranker", RankerConfig)
     schema = rank_schema(load_layouts(job.input("examples")))
     data = Dataset.load(job.input("examples"))
     with connect(job.settings) as stores:
@@ -173,7 +173,8 @@ def progress(label: str) -> Iterator[Callable[[int, int | None], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _config(job: Job, step: str, kind: type[Config]) -> Config:
+def step_config(job: Job, step: str, kind: type[Config]) -> Config:
+    """A step's configuration with the overrides of ``UPNEXT_TRAINING``."""
     given = job.settings.training.get(step, {})
     try:
         return kind(**given)
