@@ -20,19 +20,24 @@ Config = TypeVar("Config")
 
 
 def ingest(job: Job) -> Outcome:
-    """Source -> Delta tables videos, users, events, quarantine, outcomes."""
+    """Source -> Delta tables videos, users, events, quarantine, outcomes, logged_features."""
     import pyarrow.compute as pc
 
+    from components import feature_log
     from components.ingest import ingest as bring_in
     from upnext.sources import open_source
+    from upnext.sources.base import FeatureSource
 
     source = open_source(job.source, job.settings)
     with connect(job.settings) as stores, progress("events") as told:
         counts = bring_in(
             source, stores.lake, job.until, name=job.source, progress=lambda rows: told(rows, None)
         )
+        if isinstance(source, FeatureSource):
+            oldest = datetime.now(UTC) - timedelta(days=job.settings.event_retention_days)
+            counts["logged_features"] = feature_log.bring_in(source, stores.lake, oldest)
         newest = pc.max(stores.lake.read("events", ["timestamp"])["timestamp"]).as_py()
-        versions = _versions(stores.lake, "events", "videos", "users", "outcomes")
+        versions = _versions(stores.lake, "events", "videos", "users", "outcomes", feature_log.TABLE)
     reasons = counts.pop("reasons")
     return Outcome(
         metrics={name: float(str(value)) for name, value in counts.items()},
