@@ -84,7 +84,13 @@ def examples(job: Job) -> Outcome:
     data.save(job.out)
     sizes = {f"{part}_examples": float(len(rows)) for part, rows in data.examples.items()}
     return Outcome(
-        {**sizes, "interactions": float(len(data.interactions)), "videos": float(len(data.catalogue))},
+        {
+            **sizes,
+            "interactions": float(len(data.interactions)),
+            "videos": float(len(data.catalogue)),
+            "logged_share": data.logged_share,
+            "logged_ignored": float(data.logged_ignored),
+        },
         params=_params(config),
         details={name: _time(at).isoformat() for name, at in asdict(data.split).items()},
     )
@@ -126,7 +132,8 @@ def two_tower(job: Job) -> Outcome:
 def ranker(job: Job) -> Outcome:
     """Examples with the retrievers' scores -> the multi-task ranker and the weights of its heads."""
     from components.examples import load_layouts
-    from components.training import rank_data, rank_schema
+    from components.logged import rank_schema
+    from components.training import rank_data
     from models.dataset import Dataset
     from models.ranker import RankerConfig, fit
 
