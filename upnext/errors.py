@@ -5,7 +5,8 @@
     ├── DataError                  what was brought in is not as the contract says
     │   ├── MissingData            a file, folder, table or column is not there
     │   ├── CorruptData            it is there and cannot be read
-    │   └── EmptyData              it is there and holds nothing to work on
+    │   ├── EmptyData              it is there and holds nothing to work on
+    │   └── SkewFound              features are not served as they are computed
     ├── InvalidRequest             a client's request is wrong
     │   └── InvalidEvent           one engagement event is refused
     ├── NotFound                   a video, user or release that nobody knows
@@ -52,6 +53,10 @@ class CorruptData(DataError):
 
 class EmptyData(DataError):
     pass
+
+
+class SkewFound(DataError):
+    exit_code = 8
 
 
 class InvalidRequest(UpnextError):
