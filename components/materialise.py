@@ -9,6 +9,9 @@ told of the interval either way.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from hashlib import blake2b
+from typing import TYPE_CHECKING
 
 import duckdb
 import numpy as np
@@ -28,6 +31,9 @@ from upnext.errors import DataError, MissingData
 from upnext.ports import Lake
 from upnext.settings import Settings
 from upnext.stores import Stores
+
+if TYPE_CHECKING:
+    from feast import FeatureStore
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -73,10 +79,21 @@ def materialise(
 
 @dataclass(frozen=True)
 class Base:
-    """A snapshot that the store may hold: ids ascending, and packed uint8[n, size] without its time."""
+    """A snapshot as the store has it: ids ascending, float32[n, d], and the same packed, uint8[n, size]."""
 
     ids: list[str]
+    rows: NDArray[np.float32]
     packed: NDArray[np.uint8]
+    mark: str
+    """Layout, time and digest: a snapshot that was taken anew is another one."""
+
+    @classmethod
+    def of(cls, lake: Lake, view: str, layout: FeatureLayout, at: datetime) -> "Base":
+        ids, rows = snapshot(lake, view, at)
+        packed = layout.pack_array(rows)
+        digest = blake2b(packed, digest_size=8)
+        digest.update("\n".join(ids).encode())
+        return cls(ids, rows, packed, f"{layout.hash[:12]} {at.isoformat()} {digest.hexdigest()}")
 
 
 @dataclass
@@ -93,32 +110,30 @@ class _Run:
     def features(self, view: str) -> tuple[float, int]:
         """Write what the newest snapshot of a view changes: entities written, and deleted."""
         lake, packed = self.stores.lake, PackedFeatures(self.stores.online_features, layouts())
-        layout = packed.layouts[view]
         taken = [at for at in snapshots(lake, view) if at <= self.until]
         if not taken:
             raise MissingData(
                 f"no snapshot of {view} before {self.until.isoformat()}: run `upnext step features`"
             )
-        at, mark = taken[-1], _mark(layout, taken[-1])
+        at, new = taken[-1], Base.of(lake, view, packed.layouts[view], taken[-1])
         held = packed.count(view) > 0
-        if held and self.marks.get(view) == mark:
+        if held and self.marks.get(view) == new.mark:
             return 0.0, 0
-        ids, rows = snapshot(lake, view, at)
-        bases = self._bases(view, layout, mark) if held else []
-        changed, gone = changes(ids, layout.pack_array(rows), bases)
+        bases = self._bases(view, packed.layouts[view], new.mark) if held else None
+        changed, gone = changes(new, bases or ())
         deleted = packed.delete(view, gone) if gone else 0
-        if not held or self._broken_off(view, mark):
+        if bases is None or self._broken_off(view, new.mark):
             self.marks.forget(view)
             changed[:] = True
         places = np.flatnonzero(changed)
         written = 0
-        for part in self.marks.batches(view, mark, len(places), ROWS):
+        for part in self.marks.batches(view, new.mark, len(places), ROWS):
             batch = places[part]
-            packed.write_matrix(view, [ids[place] for place in batch], rows[batch], _micros(at))
+            packed.write_matrix(view, [new.ids[place] for place in batch], new.rows[batch], _micros(at))
             written += len(batch)
             self._tell(len(batch))
         self._register(view, taken[0], at)
-        self.marks.reach(view, mark)
+        self.marks.reach(view, new.mark)
         return float(written), deleted
 
     def rows(self, table: str, schema: pa.Schema, put: Callable[[pa.Table], None]) -> float:
@@ -166,15 +181,23 @@ class _Run:
         self.marks.reach("events", mark)
         return float(added)
 
-    def _bases(self, view: str, layout: FeatureLayout, mark: str) -> list[Base]:
-        """Snapshots of which the store may hold values: the last one, and one that was broken off."""
+    def _bases(self, view: str, layout: FeatureLayout, mark: str) -> list[Base] | None:
+        """Snapshots of which the store may hold values: the last one, and one that was broken off.
+
+        None where the lake no longer has one of them as it was.
+        """
         partial = self.marks.partial(view)
-        found = [self.marks.get(view), partial[0] if partial is not None else None]
-        return [
-            _base(self.stores.lake, view, layout, str(base))
-            for base in dict.fromkeys(found)
-            if base is not None and base != mark and _same_layout(str(base), layout)
-        ]
+        found = dict.fromkeys([self.marks.get(view), partial[0] if partial is not None else None])
+        bases = []
+        for held in (str(value) for value in found if value is not None and value != mark):
+            try:
+                base = Base.of(self.stores.lake, view, layout, datetime.fromisoformat(held.split()[1]))
+            except MissingData:
+                return None
+            if base.mark != held:
+                return None
+            bases.append(base)
+        return bases
 
     def _broken_off(self, name: str, value: Value) -> bool:
         """Whether a run towards another value was killed: nobody knows what of it is there."""
@@ -182,35 +205,37 @@ class _Run:
         return partial is not None and partial[0] != value
 
     def _register(self, view: str, first: datetime, last: datetime) -> None:
-        """Tell Feast's registry of the interval. Feast takes seconds to load, so only where there is one."""
-        from feature_repo.repo import PROJECT, feature_store
+        """Tell Feast's registry of the interval."""
+        told = self.feast.get_feature_view(view)
+        self.feast.registry.apply_materialization(told, self.feast.project, first, last)
 
-        store = feature_store(self.settings)
-        store.registry.apply_materialization(store.get_feature_view(view), PROJECT, first, last)
+    @cached_property
+    def feast(self) -> "FeatureStore":
+        """Feast takes seconds to load, so only where there is something to tell it."""
+        from feature_repo.repo import feature_store
+
+        return feature_store(self.settings)
 
     def _tell(self, rows: int) -> None:
         self.done += rows
         self.progress(self.done, None)
 
 
-def changes(
-    ids: Sequence[str], packed: NDArray[np.uint8], bases: Sequence[Base]
-) -> tuple[NDArray[np.bool_], list[str]]:
+def changes(new: Base, bases: Sequence[Base]) -> tuple[NDArray[np.bool_], list[str]]:
     """Which entities a snapshot changes, bool[n], and the ids that it has no more.
 
-    packed: uint8[n, size] of the snapshot's entities. An entity is as it was when each base has its bytes;
-    without a base all are changed.
+    An entity is as it was when each base has its bytes; without a base all are changed.
     """
-    changed = np.full(len(ids), not bases)
-    column = pa.array(ids, pa.string())
+    changed = np.full(len(new.ids), not bases)
+    column = pa.array(new.ids, pa.string())
     gone: set[str] = set()
     for base in bases:
         place = codes(column, base.ids)
         changed |= place < 0
-        known = np.flatnonzero(place >= 0)
-        changed[known] |= (base.packed[place[known]] != packed[known]).any(axis=1)
+        known = np.flatnonzero(~changed)
+        changed[known] = (base.packed[place[known]] != new.packed[known]).any(axis=1)
         gone.update(base.ids)
-    return changed, sorted(gone.difference(ids))
+    return changed, sorted(gone.difference(new.ids))
 
 
 def changed_rows(lake: Lake, table: str, schema: pa.Schema, before: int, version: int) -> pa.Table:
@@ -225,11 +250,6 @@ def changed_rows(lake: Lake, table: str, schema: pa.Schema, before: int, version
         engine.register("old", old)
         result: pa.Table = engine.sql("SELECT * FROM new EXCEPT SELECT * FROM old").to_arrow_table()
     return result
-
-
-def _base(lake: Lake, view: str, layout: FeatureLayout, mark: str) -> Base:
-    ids, rows = snapshot(lake, view, datetime.fromisoformat(mark.split()[1]))
-    return Base(ids, layout.pack_array(rows))
 
 
 def _by_days(lake: Lake, since: datetime, until: datetime) -> Iterator[tuple[datetime, pa.Table]]:
@@ -247,14 +267,6 @@ def _by_days(lake: Lake, since: datetime, until: datetime) -> Iterator[tuple[dat
             yield end, pa.concat_tables(parts).sort_by(order)
             parts = []
         start = end
-
-
-def _mark(layout: FeatureLayout, at: datetime) -> str:
-    return f"{layout.hash[:12]} {at.isoformat()}"
-
-
-def _same_layout(mark: str, layout: FeatureLayout) -> bool:
-    return mark.split(maxsplit=1)[0] == layout.hash[:12]
 
 
 def _micros(time: datetime) -> int:

@@ -156,6 +156,19 @@ def test_what_a_run_left_half_done_is_not_trusted_by_the_next(
     assert users_held(stores, "abe") == [1, 1, None]
 
 
+def test_a_snapshot_that_was_taken_anew_is_brought_over_whole(stores: Stores) -> None:
+    build_features(stores.lake, END, END, threads=1)
+    snapshot_of(stores, END + HOUR, {"a": 1, "b": 1})
+    materialise(stores, stores.settings, END + HOUR)
+    stores.lake.delete(USER.table, f"{SNAPSHOT} = '{snapshot_name(END + HOUR)}'")
+    snapshot_of(stores, END + HOUR, {"a": 2, "b": 1})
+    assert materialise(stores, stores.settings, END + HOUR) == NOTHING | {"user_features": 2}
+    stores.lake.delete(USER.table, f"{SNAPSHOT} = '{snapshot_name(END + HOUR)}'")
+    snapshot_of(stores, END + 2 * HOUR, {"a": 2, "b": 3})
+    assert materialise(stores, stores.settings, END + 2 * HOUR) == NOTHING | {"user_features": 2}
+    assert users_held(stores, "ab") == [2, 3]
+
+
 def test_a_store_that_was_lost_is_filled_again(stores: Stores) -> None:
     build_features(stores.lake, END, END, threads=1)
     materialise(stores, stores.settings, END)
