@@ -4,6 +4,7 @@ from typing import Any
 
 from serving.clock import wall_clock
 from serving.engine import Answer
+from serving.feature_log import ShownFeatures
 from serving.impressions import Shown
 
 COLUMNS = ("video_id", "title", "creator_id", "category", "duration_ms", "uploaded_at", "thumbnail_url")
@@ -64,6 +65,7 @@ def shown(answer: Answer, session_id: str | None) -> Shown:
         session_id=session_id,
         device=answer.viewer.device,
         region=answer.viewer.region,
+        features=ShownFeatures.of(answer),
     )
 
 

@@ -94,7 +94,7 @@ class Engine:
         features = PackedFeatures(self._features, bundle.manifest.layouts)
         features.require(USER_VIEW)
         stores = ViewerStores(
-            self._history, self._profiles, lambda user_id: features.read_matrix(USER_VIEW, [user_id])[0]
+            self._history, self._profiles, lambda user_id: features.read_one(USER_VIEW, user_id)
         )
         clock = Clock.of(bundle.manifest.as_of, bundle.manifest.made_at)
         loaded = Loaded(version, build(bundle, BundleRanker(bundle), self.live, self._config), clock, stores)

@@ -1,20 +1,28 @@
-"""What was shown goes back into the event log as impressions, after the answer has left."""
+"""What was shown goes back into the event log as impressions, after the answer has left.
+
+The features that ranked it go to the feature log the same way. Impressions come first: where the writer
+cannot keep up, features are given up long before them.
+"""
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from queue import Empty, Full, Queue
 from threading import Event as Flag
 from threading import Thread
 from uuid import uuid4
+from zlib import crc32
 
+from serving.feature_log import ShownFeatures, logged
 from upnext.contracts import Event, EventType
 from upnext.errors import StoreError
-from upnext.ports import EventLog
+from upnext.ports import EventLog, FeatureLog
 
 WAITING = 10_000
 """Answers that may wait to be written; beyond that they are dropped and counted."""
+WITH_FEATURES = 1_000
+"""Answers that wait beyond which new ones leave their features behind: about 30 MB of them."""
 TOGETHER = 200
 """Answers that are written as one append."""
 log = logging.getLogger(__name__)
@@ -33,6 +41,7 @@ class Shown:
     session_id: str | None = None
     device: str | None = None
     region: str | None = None
+    features: ShownFeatures | None = None
 
     def events(self) -> list[Event]:
         """One impression per place."""
@@ -59,11 +68,24 @@ class Shown:
 
 
 class ImpressionLog:
-    """Writes impressions from a thread of its own, so that no answer waits for them."""
+    """Writes impressions and features from a thread of its own, so that no answer waits for them."""
 
-    def __init__(self, event_log: EventLog, on_drop: Callable[[int], None] = lambda events: None) -> None:
-        """``on_drop`` hears how many impressions could not be written."""
+    def __init__(
+        self,
+        event_log: EventLog,
+        feature_log: FeatureLog,
+        share: float = 1.0,
+        on_drop: Callable[[int], None] = lambda impressions: None,
+        on_features_lost: Callable[[int], None] = lambda answers: None,
+    ) -> None:
+        """``share`` of the answers, drawn by request_id, have their features logged.
+
+        ``on_drop`` hears how many impressions could not be written, ``on_features_lost`` of how many answers
+        the features could not.
+        """
         self._log, self._on_drop = event_log, on_drop
+        self._features, self._on_features_lost = feature_log, on_features_lost
+        self._drawn_below = share * 2**32
         self._waiting: Queue[Shown] = Queue(WAITING)
         self._stop = Flag()
         self._thread = Thread(target=self._run, name="impressions", daemon=True)
@@ -72,6 +94,13 @@ class ImpressionLog:
         self._thread.start()
 
     def put(self, shown: Shown) -> None:
+        if shown.features is not None:
+            drawn = crc32(shown.request_id.encode()) < self._drawn_below
+            if drawn and self._waiting.qsize() >= WITH_FEATURES:
+                self._on_features_lost(1)
+                drawn = False
+            if not drawn:
+                shown = replace(shown, features=None)
         try:
             self._waiting.put_nowait(shown)
         except Full:
@@ -108,4 +137,14 @@ class ImpressionLog:
         except StoreError as error:
             log.warning("%d impressions are lost: %s", len(events), error)
             self._on_drop(len(events))
+        self._write_features([shown for shown in batch if shown.features is not None])
         return True
+
+    def _write_features(self, batch: Sequence[Shown]) -> None:
+        if not batch:
+            return
+        try:
+            self._features.append(logged(batch))
+        except StoreError as error:
+            log.warning("features of %d answers are lost: %s", len(batch), error)
+            self._on_features_lost(len(batch))

@@ -87,7 +87,13 @@ class Server:
         self.stores: Stores = connect(settings)
         stores = self.stores
         self.engine = Engine(stores.history, stores.profiles, stores.online_features, self.telemetry, config)
-        self.impressions = ImpressionLog(self.stores.event_log, self.telemetry.impressions_lost.inc)
+        self.impressions = ImpressionLog(
+            stores.event_log,
+            stores.feature_log,
+            settings.feature_log_share,
+            self.telemetry.impressions_lost.inc,
+            self.telemetry.features_lost.inc,
+        )
         self.live = Live(
             self.stores.event_log, self.stores.history, self.engine.count_live, self.engine.offset_us
         )

@@ -27,7 +27,8 @@ class Viewer:
     """Who is asking, for what, and what is known of them.
 
     past: Histories with B = 1, the newest ``SEEN`` videos; features float32[du], nan where unknown;
-    now: µs since the epoch, in the release's time; seed: row of the video being looked at, -1 for none.
+    features_at: when those held, µs since the epoch, 0 where there were none; now: µs since the epoch, in the
+    release's time; seed: row of the video being looked at, -1 for none.
     """
 
     user_id: str
@@ -44,6 +45,7 @@ class Viewer:
     surface: str = "home"
     allow_restricted: bool = False
     known: bool = True
+    features_at: int = 0
 
     @cached_property
     def seen(self) -> NDArray[np.int32]:
@@ -106,8 +108,8 @@ class ViewerStores:
 
     history: WatchHistory
     profiles: Profiles
-    features: Callable[[str], NDArray[np.float32]]
-    """user_id -> float32[du], nan or defaults where unknown."""
+    features: Callable[[str], tuple[NDArray[np.float32], int]]
+    """user_id -> float32[du], nan or defaults where unknown, and when they held (µs; 0: unknown)."""
 
     def reads(self, user_id: str, now: datetime) -> dict[str, Callable[[], Any]]:
         """The reads of one viewer by name, to be run side by side, for :func:`put_together`."""
@@ -124,11 +126,13 @@ def put_together(
     """A viewer from what could be read; ``unknown`` float32[du] stands in for features that could not."""
     recent, profile = found.get("history"), found.get("profile") or {}
     some = recent is not None and recent.num_rows > 0
+    features, features_at = found.get("user_features", (unknown, 0))
     return Viewer(
         user_id=user_id,
         now=microseconds(now),
         past=viewer_history(recent, catalogue, now, SEEN) if some else Histories.empty(1, SEEN),
-        features=found.get("user_features", unknown),
+        features=features,
+        features_at=features_at,
         region=profile.get("region"),
         language=profile.get("language"),
         device=profile.get("device"),

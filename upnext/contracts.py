@@ -167,6 +167,30 @@ USERS = pa.schema(
 )
 """Columns of :class:`User` as an Arrow table."""
 
+LOGGED_FEATURES = pa.schema(
+    [
+        pa.field("request_id", pa.string(), nullable=False),
+        pa.field("user_id", pa.string(), nullable=False),
+        pa.field("video_id", pa.string(), nullable=False),
+        pa.field("position", pa.int32(), nullable=False),
+        pa.field("timestamp", UtcTime, nullable=False),  # of the answer, as in its impressions
+        pa.field("computed_for", UtcTime, nullable=False),  # the moment that context and cross are of
+        pa.field("user_snapshot", UtcTime),  # when the user's features held; null: there were none
+        pa.field("video_snapshot", UtcTime),  # the same of the videos'
+        pa.field("surface", pa.string(), nullable=False),
+        pa.field("device", pa.string()),
+        pa.field("region", pa.string()),
+        pa.field("language", pa.string()),
+        pa.field("release", pa.string(), nullable=False),
+        pa.field("schema", pa.string(), nullable=False),  # RankSchema.hash of the ranker that read the blocks
+        pa.field("user", pa.binary(), nullable=False),  # this to cross: float32, little-endian
+        pa.field("context", pa.binary(), nullable=False),
+        pa.field("video", pa.binary(), nullable=False),
+        pa.field("cross", pa.binary(), nullable=False),
+    ]
+)
+"""The features with which each item of an answer was ranked, as the ranker read them."""
+
 QUARANTINE = pa.schema(
     [
         pa.field("table", pa.string(), nullable=False),  # events, videos or users

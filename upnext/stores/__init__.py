@@ -11,12 +11,13 @@ from types import TracebackType
 from typing import Any, Self, cast
 
 from upnext.errors import ConfigError
-from upnext.ports import Catalogue, EventLog, Lake, OnlineFeatures, Port, Profiles, WatchHistory
+from upnext.ports import Catalogue, EventLog, FeatureLog, Lake, OnlineFeatures, Port, Profiles, WatchHistory
 from upnext.settings import Settings
 from upnext.stores.urls import masked, scheme
 
 ADAPTERS: Mapping[str, Mapping[str, str]] = {
     "event_log": {"sqlite": "upnext.stores.sqlite_event_log:SqliteEventLog"},
+    "feature_log": {"sqlite": "upnext.stores.sqlite_feature_log:SqliteFeatureLog"},
     "lake": dict.fromkeys(("", "file", "s3"), "upnext.stores.delta_lake:DeltaLake"),
     "history": {"sqlite": "upnext.stores.sqlite_history:SqliteHistory"},
     "profiles": dict.fromkeys(("sqlite", "postgresql"), "upnext.stores.sql_profiles:SqlProfiles"),
@@ -51,6 +52,10 @@ class Stores:
     @property
     def event_log(self) -> EventLog:
         return cast(EventLog, self.open("event_log"))
+
+    @property
+    def feature_log(self) -> FeatureLog:
+        return cast(FeatureLog, self.open("feature_log"))
 
     @property
     def lake(self) -> Lake:

@@ -147,7 +147,7 @@ def test_live_counts_forget_what_is_a_week_old(stores):
 
 
 def test_impressions_are_written_in_order_with_position_and_propensity(stores):
-    impressions = ImpressionLog(stores.event_log)
+    impressions = ImpressionLog(stores.event_log, stores.feature_log)
     impressions.start()
     impressions.put(Shown("u", "r1", "home", NOW, ["v1", "v2"], [1.0, 0.25], session_id="s"))
     impressions.stop()
@@ -166,7 +166,7 @@ def test_impressions_that_cannot_be_written_are_counted():
             raise StoreUnavailable("away")
 
     lost = []
-    impressions = ImpressionLog(Down(), lost.append)
+    impressions = ImpressionLog(Down(), Down(), on_drop=lost.append)
     impressions.put(Shown("u", "r", "home", NOW, ["v1", "v2"], [1.0, 1.0]))
     impressions.flush()
     assert lost == [2]
