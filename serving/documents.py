@@ -2,10 +2,13 @@
 
 from typing import Any
 
+from serving.ads import Ad
 from serving.clock import wall_clock
 from serving.engine import Answer
 from serving.feature_log import ShownFeatures
 from serving.impressions import Shown
+from serving.reasons import say
+from serving.viewer import Viewer
 
 COLUMNS = ("video_id", "title", "creator_id", "category", "duration_ms", "uploaded_at", "thumbnail_url")
 
@@ -19,7 +22,6 @@ def recommendation(answer: Answer, took_ms: float, debug: bool) -> dict[str, Any
         video
         | {
             "title": video["title"] or "",
-            "position": position,
             "score": scores[position],
             "reason": answer.reasons[position].model_dump(),
             "sources": pool.sources(int(slate.place[position])),
@@ -27,6 +29,12 @@ def recommendation(answer: Answer, took_ms: float, debug: bool) -> dict[str, Any
         }
         for position, video in enumerate(videos)
     ]
+    if debug:
+        _add_heads(items, answer)
+    for position, ad in sorted(answer.ads.items()):
+        items.insert(position, _ad(ad, answer.viewer))
+    for position, item in enumerate(items):
+        item["position"] = position
     document: dict[str, Any] = {
         "request_id": answer.request_id,
         "surface": answer.surface,
@@ -36,7 +44,6 @@ def recommendation(answer: Answer, took_ms: float, debug: bool) -> dict[str, Any
         "took_ms": round(took_ms, 3),
     }
     if debug:
-        _add_heads(items, answer)
         trace = answer.trace
         document["debug"] = {
             "timings_ms": {stage: round(took, 3) for stage, took in trace.timings_ms.items()},
@@ -61,12 +68,30 @@ def shown(answer: Answer, session_id: str | None) -> Shown:
         surface=answer.surface,
         at=wall_clock(),
         video_ids=[str(video_id) for video_id in ids[answer.slate.rows]],
+        positions=answer.positions.tolist(),
         propensities=answer.slate.propensity.tolist(),
         session_id=session_id,
         device=answer.viewer.device,
         region=answer.viewer.region,
         features=ShownFeatures.of(answer),
     )
+
+
+def _ad(ad: Ad, viewer: Viewer) -> dict[str, Any]:
+    """An ad in a place of the slate."""
+    return {
+        **dict.fromkeys(COLUMNS),
+        "video_id": ad.ad_id,
+        "title": ad.title,
+        "creator_id": ad.advertiser,
+        "duration_ms": ad.duration_ms,
+        "thumbnail_url": ad.thumbnail_url,
+        "click_url": ad.click_url,
+        "score": 0.0,
+        "reason": say("sponsored", viewer.language).model_dump(),
+        "sources": [],
+        "is_ad": True,
+    }
 
 
 def _add_heads(items: list[dict[str, Any]], answer: Answer) -> None:

@@ -1,6 +1,7 @@
 """The service without the web: the release in use, the viewer's data, and one request through the funnel."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
@@ -14,14 +15,17 @@ from feature_repo.packed import PackedFeatures, spec_defaults
 from feature_repo.specs import USER_VIEW
 from models.bundle import Bundle
 from models.history import Histories
+from serving.ads import DEADLINE_S, Ad, AdRequest, AdServer, HouseAds, wanted, with_ads
 from serving.candidates import Candidates, Pool
 from serving.clock import Clock, microseconds
 from serving.deadlines import Deadlines, Trace
-from serving.funnel import RELATED, Funnel, blended, build
+from serving.exposure import LiveExposure, Seen
+from serving.funnel import RELATED, Funnel, build
 from serving.postrank import HOME, SHELF, Slate
 from serving.ranking import BundleRanker, Ranked
 from serving.reasons import explain
 from serving.rules import FunnelConfig
+from serving.shown import ShownLately
 from serving.telemetry import Telemetry
 from serving.trending import LiveCounts
 from serving.viewer import SEEN, Crowd, Viewer, ViewerStores, put_together
@@ -56,7 +60,14 @@ class Answer:
     pool: Pool
     reasons: list[Reason]
     ranked: Ranked | None
+    ads: Mapping[int, Ad] = field(default_factory=dict)
+    """Final position -> ad; the slate's videos take the positions between them."""
     trace: Trace = field(default_factory=Trace)
+
+    @property
+    def positions(self) -> NDArray[np.int64]:
+        """int64[m], final position of each video of the slate."""
+        return np.setdiff1d(np.arange(len(self.slate) + len(self.ads)), list(self.ads))
 
 
 class Engine:
@@ -70,11 +81,15 @@ class Engine:
         telemetry: Telemetry | None = None,
         config: FunnelConfig | None = None,
         deadlines: Deadlines | None = None,
+        ad_server: AdServer | None = None,
     ) -> None:
         self.telemetry = telemetry or Telemetry()
         self.live = LiveCounts()
+        self.exposure = LiveExposure()
+        self.shown = ShownLately()
         self._history, self._profiles, self._features = history, profiles, online_features
         self._config = config or FunnelConfig()
+        self._ad_server = ad_server or HouseAds(())
         self._deadlines = deadlines or Deadlines(on_skip=self.telemetry.skip)
         self._current: Loaded | None = None
 
@@ -97,7 +112,10 @@ class Engine:
             self._history, self._profiles, lambda user_id: features.read_one(USER_VIEW, user_id)
         )
         clock = Clock.of(bundle.manifest.as_of, bundle.manifest.made_at)
-        loaded = Loaded(version, build(bundle, BundleRanker(bundle), self.live, self._config), clock, stores)
+        as_of = microseconds(bundle.manifest.as_of)
+        exposure = self.exposure.onto(bundle.exposure, bundle.catalogue, as_of)
+        funnel = build(bundle, BundleRanker(bundle), self.live, self._config, exposure)
+        loaded = Loaded(version, funnel, clock, stores)
         self._warm(loaded)
         if self._current is not None:
             self.telemetry.release.labels(self._current.version).set(0)
@@ -105,9 +123,14 @@ class Engine:
         self.telemetry.release.labels(version).set(1)
 
     def count_live(self, events: pa.Table) -> None:
-        """Count events (in the release's time) towards trending."""
+        """Count events (in the release's time) towards trending, exposure and what viewers were shown."""
         if self._current is not None:
-            self.live.add(events, self._current.bundle.catalogue)
+            catalogue, inventory = self._current.bundle.catalogue, self._current.funnel.inventory
+            seen = Seen.of(events, catalogue)
+            self.live.add(events, catalogue)
+            self.exposure.add(seen, catalogue)
+            inventory.expose(seen.rows, seen.well)
+            self.shown.add(events)
 
     def offset_us(self) -> int:
         """What is added to the wall clock's times to get the release's."""
@@ -123,6 +146,8 @@ class Engine:
             with trace.timed("viewer"):
                 found = self._deadlines.gather(release.stores.reads(user_id, now), limit, trace)
         viewer = put_together(user_id or "", found, catalogue, now, unknown)
+        passed, age_s = self.shown.of(viewer.user_id, catalogue, viewer.now)
+        asked |= {"passed": passed, "passed_age_s": age_s}
         return viewer.asking(**{name: value for name, value in asked.items() if value is not None})
 
     def home(self, user_id: str | None, count: int, **asked: Any) -> Answer:
@@ -151,6 +176,7 @@ class Engine:
 
     def close(self) -> None:
         self._deadlines.close()
+        self._ad_server.close()
 
     def _answer(
         self,
@@ -163,6 +189,7 @@ class Engine:
         personal: bool = True,
     ) -> Answer:
         funnel, request_id = release.funnel, str(uuid4())
+        asked = self._ask_for_ads(request_id, surface, count, viewer, trace)
         with trace.timed("retrieve"):
             crowd = self._crowd(funnel, viewer, trace) if personal else funnel.anonymous([viewer])
             found = self._retrieve(funnel, crowd, sources, trace)
@@ -175,14 +202,26 @@ class Engine:
                 ranked = self._rank(funnel, crowd, pool, trace)
         with trace.timed("post_rank"):
             rules = HOME if surface == "home" else SHELF
-            slate = funnel.slate(pool, blended(pool, ranked, viewer, situation.rules), situation, rules)
+            slate = funnel.slate(pool, ranked, viewer, situation, rules)
+            ads = self._deadlines.finish(asked, DEADLINE_S, trace).get("ads", [])
+            slate, placed = with_ads(slate, ads, count, funnel.inventory.restricted, self._config.ads)
         with trace.timed("explain"):
             known = viewer.region is not None and funnel.trending.knows(viewer.region)
             told = viewer if known else viewer.asking(region=None)
-            reasons = explain(slate, pool, told, release.bundle.catalogue, funnel.similarity)
+            reasons = explain(slate, pool, told, release.bundle.catalogue, funnel.evidence)
         for stage, took in trace.timings_ms.items():
             self.telemetry.stages.labels(stage).observe(took / 1e3)
-        return Answer(request_id, surface, viewer, release, slate, pool, reasons, ranked, trace)
+        return Answer(request_id, surface, viewer, release, slate, pool, reasons, ranked, placed, trace)
+
+    def _ask_for_ads(
+        self, request_id: str, surface: str, count: int, viewer: Viewer, trace: Trace
+    ) -> dict[str, Future[list[Ad]]]:
+        """Ads on their way, while the videos are found and ranked."""
+        places = wanted(count, surface, viewer.kids, self._config.ads)
+        if not places:
+            return {}
+        request = AdRequest(request_id, surface, places, viewer.region, viewer.device)
+        return self._deadlines.begin({"ads": lambda: self._ad_server.ads(request)}, trace)
 
     def _crowd(self, funnel: Funnel, viewer: Viewer, trace: Trace) -> Crowd:
         part: dict[str, Callable[[], Crowd]] = {"viewer_vectors": lambda: funnel.crowd([viewer])}

@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from models.bundle import Bundle
 from models.crosses import LENGTH
+from models.exposure import Exposure
 from serving import postrank, retrievers
 from serving.candidates import Candidates, Pool, union
 from serving.groups import Groups
+from serving.inventory import Inventory
 from serving.postrank import Rule, Situation, Slate
 from serving.ranking import Ranked, Ranker
-from serving.reasons import Similarity
+from serving.reasons import Evidence
 from serving.retrievers import Retriever
 from serving.rules import FunnelConfig, Rules
 from serving.search import TextIndex
@@ -46,7 +48,8 @@ class Funnel:
     retrievers: Mapping[str, Retriever]
     ranker: Ranker
     trending: Trending
-    similarity: Similarity
+    inventory: Inventory
+    evidence: Evidence
     config: FunnelConfig = field(default_factory=FunnelConfig)
 
     def crowd(self, viewers: Sequence[Viewer]) -> Crowd:
@@ -72,28 +75,33 @@ class Funnel:
         return pool.take(np.arange(min(limit, len(pool))))
 
     def slate(
-        self, pool: Pool, score: NDArray[np.float32], situation: Situation, rules: Sequence[Rule]
+        self, pool: Pool, ranked: Ranked | None, viewer: Viewer, situation: Situation, rules: Sequence[Rule]
     ) -> Slate:
-        """Post-ranking of a pool scored float32[n]."""
-        return postrank.apply(rules, Slate.of(pool.rows, score), situation)
+        """Post-ranking of a pool, ranked or not."""
+        score = blended(pool, ranked, viewer, situation.rules)
+        chance = ranked.heads.get("long_view") if ranked else None
+        return postrank.apply(rules, Slate.of(pool.rows, score, chance), situation)
 
     def situation(
         self, viewer: Viewer, count: int, seed: int = 0, exclude: NDArray[np.int32] | None = None
     ) -> Situation:
-        barred = [] if exclude is None else [exclude]
+        barred = [np.empty(0, np.int32) if exclude is None else exclude]
         if viewer.seed >= 0:
             barred.append(np.asarray([viewer.seed], np.int32))
         return Situation(
-            catalogue=self.bundle.catalogue,
-            restricted=self.bundle.restricted,
+            inventory=self.inventory,
             rules=self.config.rules,
             now=viewer.now,
             count=count,
             seen=viewer.seen,
             seen_age_s=viewer.age_s,
             seen_strength=viewer.strength,
+            passed=viewer.passed,
+            passed_age_s=viewer.passed_age_s,
+            exclude=np.concatenate(barred),
+            region=viewer.region,
             allow_restricted=viewer.allow_restricted,
-            exclude=np.concatenate(barred) if barred else None,
+            kids=viewer.kids,
             seed=seed,
         )
 
@@ -110,8 +118,14 @@ class Funnel:
         return Candidates.of(rows, -np.arange(len(rows), dtype=np.float32))
 
 
-def build(bundle: Bundle, ranker: Ranker, live: LiveCounts, config: FunnelConfig | None = None) -> Funnel:
-    """The funnel of a bundle, its look-up tables made."""
+def build(
+    bundle: Bundle,
+    ranker: Ranker,
+    live: LiveCounts,
+    config: FunnelConfig | None = None,
+    exposure: Exposure | None = None,
+) -> Funnel:
+    """The funnel of a bundle, its look-up tables made; ``exposure`` is the bundle's unless more is known."""
     catalogue, merit = bundle.catalogue, bundle.popularity.scores()
     trending = Trending(catalogue, bundle.popularity, live)
     creators = Groups.by(catalogue.creator, merit, catalogue.active, len(catalogue.creators))
@@ -127,8 +141,9 @@ def build(bundle: Bundle, ranker: Ranker, live: LiveCounts, config: FunnelConfig
         "new": retrievers.NewReleases(catalogue),
         "search": retrievers.SearchIntent(TextIndex.of(catalogue)),
     }
-    similarity = Similarity.of(bundle.als.factors)
-    return Funnel(bundle, sources, ranker, trending, similarity, config or FunnelConfig())
+    inventory = Inventory.of(catalogue, bundle.towers.directions, exposure or bundle.exposure)
+    evidence = Evidence(bundle.als, inventory.directions)
+    return Funnel(bundle, sources, ranker, trending, inventory, evidence, config or FunnelConfig())
 
 
 def blended(pool: Pool, ranked: Ranked | None, viewer: Viewer, rules: Rules) -> NDArray[np.float32]:

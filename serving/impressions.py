@@ -30,13 +30,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Shown:
-    """One answer that a viewer got; propensities beside video_ids, in the order of the slate."""
+    """One answer that a viewer got; positions and propensities lie beside video_ids."""
 
     user_id: str
     request_id: str
     surface: str
     at: datetime
     video_ids: Sequence[str]
+    positions: Sequence[int]
     propensities: Sequence[float]
     session_id: str | None = None
     device: str | None = None
@@ -45,7 +46,7 @@ class Shown:
 
     def events(self) -> list[Event]:
         """One impression per place."""
-        pairs = zip(self.video_ids, self.propensities, strict=True)
+        places = zip(self.video_ids, self.positions, self.propensities, strict=True)
         return [
             Event.model_construct(
                 event_id=str(uuid4()),
@@ -63,7 +64,7 @@ class Shown:
                 region=self.region,
                 propensity=propensity,
             )
-            for position, (video_id, propensity) in enumerate(pairs)
+            for video_id, position, propensity in places
         ]
 
 

@@ -10,6 +10,7 @@ from threading import Thread
 from typing import Any, Protocol
 
 from models.bundle import Bundle
+from serving.ads import open_ads
 from serving.clock import wall_clock
 from serving.engine import Engine
 from serving.impressions import ImpressionLog
@@ -86,7 +87,14 @@ class Server:
         self.telemetry = Telemetry()
         self.stores: Stores = connect(settings)
         stores = self.stores
-        self.engine = Engine(stores.history, stores.profiles, stores.online_features, self.telemetry, config)
+        self.engine = Engine(
+            stores.history,
+            stores.profiles,
+            stores.online_features,
+            self.telemetry,
+            config,
+            ad_server=open_ads(settings),
+        )
         self.impressions = ImpressionLog(
             stores.event_log,
             stores.feature_log,
@@ -152,6 +160,7 @@ class Server:
         """Start applying the log, once there is a release to count by."""
         state: dict[str, Any] = load_state(self._state_file)
         self.engine.live.restore(state.get("counts", {}))
+        self.engine.exposure.restore(state.get("exposure", {}))
         self.live.start(state.get("position", ""))
         self._spawn("snapshots", self._keep)
 
@@ -161,7 +170,8 @@ class Server:
 
     def _snapshot(self) -> None:
         def save(position: str) -> None:
-            save_state(self._state_file, position, {"counts": self.engine.live.state()})
+            counts = {"counts": self.engine.live.state(), "exposure": self.engine.exposure.state()}
+            save_state(self._state_file, position, counts)
 
         try:
             self.live.frozen(save)

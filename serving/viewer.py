@@ -1,7 +1,7 @@
 """One viewer at one moment, and how that is put together from the stores."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -28,7 +28,8 @@ class Viewer:
 
     past: Histories with B = 1, the newest ``SEEN`` videos; features float32[du], nan where unknown;
     features_at: when those held, µs since the epoch, 0 where there were none; now: µs since the epoch, in the
-    release's time; seed: row of the video being looked at, -1 for none.
+    release's time; seed: row of the video being looked at, -1 for none; kids: in kids mode; passed: int32[p],
+    rows shown lately and not clicked, one per impression, beside their age passed_age_s float32[p], seconds.
     """
 
     user_id: str
@@ -44,6 +45,9 @@ class Viewer:
     seed: int = -1
     surface: str = "home"
     allow_restricted: bool = False
+    kids: bool = False
+    passed: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
+    passed_age_s: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
     known: bool = True
     features_at: int = 0
 
@@ -138,6 +142,7 @@ def put_together(
         device=profile.get("device"),
         topics=tuple(profile.get("topics") or ()),
         segments=tuple(profile.get("segments") or ()),
+        kids=bool(profile.get("kids_mode")),
         query=latest_query(recent, now) if some else "",
         known=some or bool(profile),
     )

@@ -114,6 +114,10 @@ class Video(BaseModel):
     region: Token | None = None
     thumbnail_url: Annotated[str, Field(max_length=2_000)] | None = None
     age_restricted: bool = False
+    made_for_kids: bool = False
+    """Fit for children: what a viewer in kids mode may be shown."""
+    blocked_regions: tuple[Token, ...] = Field(default=(), max_length=300)
+    """Regions in which it must not be shown."""
     status: Literal["active", "blocked", "deleted"] = "active"
 
 
@@ -130,6 +134,8 @@ VIDEOS = pa.schema(
         pa.field("region", pa.string()),
         pa.field("thumbnail_url", pa.string()),
         pa.field("age_restricted", pa.bool_()),
+        pa.field("made_for_kids", pa.bool_()),
+        pa.field("blocked_regions", pa.list_(pa.string())),
         pa.field("status", pa.string()),
     ]
 )
@@ -150,6 +156,8 @@ class User(BaseModel):
     """Interests named at sign-up, as categories."""
     segments: tuple[Token, ...] = Field(default=(), max_length=100)
     """Whatever else the platform knows, as ``name=value`` tokens."""
+    kids_mode: bool = False
+    """Shown only what is made for kids, and no ads."""
     created_at: datetime | None = None
 
 
@@ -162,6 +170,7 @@ USERS = pa.schema(
         pa.field("age_group", pa.string()),
         pa.field("topics", pa.list_(pa.string())),
         pa.field("segments", pa.list_(pa.string())),
+        pa.field("kids_mode", pa.bool_()),
         pa.field("created_at", UtcTime),
     ]
 )
@@ -245,6 +254,8 @@ class Item(BaseModel):
     sources: list[str]
     """The retrievers that found it."""
     is_ad: bool = False
+    click_url: str | None = None
+    """Where an ad leads; a video has none."""
     heads: dict[str, float] | None = None
     """Probabilities by head, when asked for with ``debug=true``."""
 

@@ -43,6 +43,8 @@ class Settings(BaseSettings):
     catalogue_url: str = "sqlite:///{state}/platform.db"
     online_features_url: str = "lmdb://{state}/online"
     tracking_url: str = "sqlite:///{home}/mlflow.db"
+    ads_url: str = "house:{home}/ads.json"
+    """Who says what the ads are: a file of the platform's own, or an HTTP address."""
 
     event_retention_days: int = Field(default=30, gt=0)
     """Days that an event stays in the log; an older one is refused."""
