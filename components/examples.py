@@ -19,6 +19,8 @@ from components.split import split_times, time_span
 from feature_repo.context import CONTEXT_HISTORY, MAX_VALUES, context_features, context_layout
 from feature_repo.layout import layouts
 from feature_repo.offline import point_in_time
+from feature_repo.request import CONTEXT
+from feature_repo.searches import Searches
 from models.catalogue import Catalogue
 from models.columns import codes, flags, floats, micros
 from models.dataset import HEADS, Dataset, Examples, Interactions
@@ -30,8 +32,6 @@ from upnext.settings import Settings
 if TYPE_CHECKING:
     import feast
 
-CONTEXT = "context"
-"""Name of the context's layout, beside those of the feature views."""
 LAYOUTS_FILE = "layouts.json"
 CHUNK = 65_536
 """Examples whose histories are held at once."""
@@ -114,12 +114,13 @@ def build_examples(
     from feature_repo.repo import feature_store
 
     store = feature_store(settings)
+    asked = searches(lake, pa.array(users, pa.string()))
     context = context_layout(_common(parts["train"].surface), _common(parts["train"].device))
     examples, bare = {}, replace(config, negatives=0)
     for done, (name, part) in enumerate(parts.items()):
         progress(done, len(parts))
         drawn = part.with_negatives(catalogue, popularity, seen, config if name != "holdout" else bare, rng)
-        examples[name] = _examples(drawn, store, catalogue, users, interactions, context)
+        examples[name] = _examples(drawn, store, catalogue, users, interactions, asked, context)
     progress(len(parts), len(parts))
     blocks = {**layouts(), CONTEXT: context}
     return ExampleSet(catalogue, users, interactions, split, examples, blocks)
@@ -256,6 +257,13 @@ def _read_outcomes(lake: Lake, until: datetime) -> pa.Table:
     return log.take(pc.sort_indices(log, sort_keys=keys))
 
 
+def searches(lake: Lake, users: pa.Array) -> Searches:
+    """What the viewers listed searched for, as far as the lake tells."""
+    wanted = ds.field("event_type") == "search"
+    columns = ["user_id", "timestamp", "query"]
+    return Searches.of(lake.scan("events").to_table(columns=columns, filter=wanted), users)
+
+
 def _all_users(lake: Lake, log: pa.Table) -> list[str]:
     """Everyone known or seen, ascending."""
     known = lake.read("users", ["user_id"])["user_id"]
@@ -285,6 +293,7 @@ def _examples(
     catalogue: Catalogue,
     users: Sequence[str],
     interactions: Interactions,
+    asked: Searches,
     layout: FeatureLayout,
 ) -> Examples:
     """Rows with their features: Feast's as of each row's time, and the context from the history before it."""
@@ -295,8 +304,9 @@ def _examples(
     for start in range(0, len(rows), CHUNK):
         part = slice(start, start + CHUNK)
         histories = interactions.histories(rows.user[part], rows.ts[part], CONTEXT_HISTORY)
+        query_age_s, _ = asked.latest(rows.user[part], rows.ts[part])
         context[part] = context_features(
-            layout, rows.ts[part], rows.surface[part], rows.device[part], histories
+            layout, rows.ts[part], rows.surface[part], rows.device[part], histories, query_age_s
         )
     return Examples(
         user=rows.user,

@@ -1,16 +1,27 @@
-"""The ranker's examples completed with what the retrievers say of them."""
+"""The ranker's examples completed with what the retrievers and the event log say of them."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
+from numpy.typing import NDArray
 
-from components.examples import CONTEXT
+from components.examples import load_layouts, searches
 from components.pipeline import Job
-from feature_repo.specs import USER, VIDEO
+from feature_repo.request import CANDIDATE_NAMES, CONTEXT, of_candidates, places, ranker_schema
+from feature_repo.searches import Searches
+from feature_repo.specs import USER, USER_STREAM, VIDEO, VIDEO_STREAM
+from feature_repo.stream import LONGEST
+from feature_repo.stream_log import StreamLog
+from feature_repo.vectors import VISUAL_TABLE, looks
+from models.affinity import Affinities
 from models.als import AlsModel
-from models.crosses import CROSS_NAMES, LENGTH, Crosses, Viewers
+from models.columns import codes
+from models.crosses import LENGTH, Crosses, Viewers
 from models.dataset import Dataset, Examples
 from models.layout import FeatureLayout
 from models.popularity import Popularity
@@ -19,34 +30,26 @@ from models.towers import Towers
 from upnext.ports import Lake
 
 
-def rank_schema(layouts: Mapping[str, FeatureLayout]) -> RankSchema:
-    """Names of the ranker's inputs, in order, and the layouts that two blocks are packed in."""
-    names = {view: tuple(field.name for field in layout.fields) for view, layout in layouts.items()}
-    return RankSchema(
-        user=names[USER.name],
-        video=names[VIDEO.name],
-        context=names[CONTEXT],
-        cross=CROSS_NAMES,
-        user_layout=layouts[USER.name].hash,
-        video_layout=layouts[VIDEO.name].hash,
-    )
-
-
 def rank_data(
     job: Job, data: Dataset, lake: Lake, parts: Sequence[str] = ("train", "valid")
 ) -> list[RankData]:
-    """Examples of each part with their cross features, which see only what was known at their time.
+    """Examples of each part with what is computed per request, which sees only what was known at their time.
 
-    The retrievers were fitted on what came before the ranker's window, popularity is of its start.
+    The retrievers were fitted on what came before the ranker's window, popularity is of its start; what
+    streams say is of the moment before each example.
     """
+    layouts = load_layouts(job.input("examples"))
+    schema = ranker_schema(layouts)
     als, towers = AlsModel.load(job.input("als") / "model"), Towers.load(job.input("two_tower") / "model")
     outcomes = lake.read("outcomes")
     popularity = Popularity.of(outcomes, data.catalogue, data.split.history_end)
-    crosses = Crosses(data.catalogue, als.factors, towers.items, popularity)
+    crosses = Crosses(data.catalogue, als.factors, towers.items, popularity, _visual(lake, data))
     users = lake.read("users", ["user_id", "region", "language"])
     place = pc.index_in(pa.array(data.users), users["user_id"].combine_chunks())
     region = crosses.region_codes(users["region"].combine_chunks().take(place).to_pylist())
     language = crosses.language_codes(users["language"].combine_chunks().take(place).to_pylist())
+    moments = _Moments.of(lake, data)
+    affinities = Affinities.of(layouts[USER.name].names, layouts[VIDEO.name].names)
 
     def complete(rows: Examples) -> RankData:
         _, first, viewer = np.unique(
@@ -62,6 +65,56 @@ def rank_data(
             region=region[user],
             language=language[user],
         )
-        return RankData.of(rows, crosses.pairs(viewers, viewer.ravel(), rows.video))
+        _, query = moments.searches.latest(rows.user, rows.ts)
+        candidates = of_candidates(
+            crosses.pairs(viewers, viewer.ravel(), rows.video),
+            affinities.features(rows.user_features, rows.video_features, query),
+            moments.videos.features(rows.video, rows.ts),
+            moments.users.features(rows.user, rows.ts),
+        )
+        return _read(RankData.of(rows, candidates), schema, layouts)
 
     return [complete(data.examples[part]) for part in parts]
+
+
+@dataclass(frozen=True)
+class _Moments:
+    """The event log around the examples, by video and by viewer."""
+
+    videos: StreamLog
+    users: StreamLog
+    searches: Searches
+
+    @classmethod
+    def of(cls, lake: Lake, data: Dataset) -> "_Moments":
+        since = datetime.fromtimestamp(data.split.history_end / 1e6, UTC) - timedelta(minutes=LONGEST)
+        until = datetime.fromtimestamp(data.split.until / 1e6, UTC)
+        time = ds.field("timestamp")
+        columns = ["user_id", "video_id", "event_type", "timestamp", "watch_duration_ms"]
+        events = lake.scan("events").to_table(columns=columns, filter=(time >= since) & (time < until))
+        users = pa.array(data.users, pa.string())
+        return cls(
+            StreamLog.of(VIDEO_STREAM, events, data.catalogue.rows(events["video_id"])),
+            StreamLog.of(USER_STREAM, events, codes(events["user_id"], users)),
+            searches(lake, users),
+        )
+
+
+def _visual(lake: Lake, data: Dataset) -> NDArray[np.float32] | None:
+    if lake.version(VISUAL_TABLE) < 0:
+        return None
+    return looks(data.catalogue.table["video_id"].combine_chunks(), lake.read(VISUAL_TABLE))
+
+
+def _read(rows: RankData, schema: RankSchema, layouts: Mapping[str, FeatureLayout]) -> RankData:
+    """The columns that the ranker reads of each block."""
+    names = {
+        "user": layouts[USER.name].names,
+        "video": layouts[VIDEO.name].names,
+        "context": layouts[CONTEXT].names,
+        "cross": CANDIDATE_NAMES,
+    }
+    return replace(
+        rows,
+        **{name: getattr(rows, name)[:, places(all_, schema.block(name))] for name, all_ in names.items()},
+    )

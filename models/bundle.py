@@ -33,6 +33,7 @@ from models.layout import FeatureLayout
 from models.neighbours import Neighbours
 from models.popularity import Popularity
 from models.scorer import Scorer
+from models.specs import components
 from models.towers import Towers
 from models.utility import Weights
 from upnext.errors import ReleaseCorrupt, ReleaseError
@@ -153,7 +154,15 @@ class Bundle:
 
     @cached_property
     def crosses(self) -> Crosses:
-        return Crosses(self.catalogue, self.als.factors, self.towers.items, self.popularity)
+        looks = components(self.manifest.layouts["video_features"].names, "visual")
+        visual = np.ascontiguousarray(self.video_features[:, looks])
+        return Crosses(
+            self.catalogue,
+            self.als.factors,
+            self.towers.items,
+            self.popularity,
+            visual if visual.any() else None,
+        )
 
     @cached_property
     def restricted(self) -> NDArray[np.bool_]:

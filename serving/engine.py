@@ -15,13 +15,14 @@ from feature_repo.specs import USER_VIEW
 from models.bundle import Bundle
 from models.history import Histories
 from serving.candidates import Candidates, Pool
-from serving.clock import Clock, microseconds
+from serving.clock import Clock, microseconds, wall_clock
 from serving.deadlines import Deadlines, Trace
 from serving.funnel import RELATED, Funnel, blended, build
 from serving.postrank import HOME, SHELF, Slate
 from serving.ranking import BundleRanker, Ranked
 from serving.reasons import explain
 from serving.rules import FunnelConfig
+from serving.streams import Publisher, Streams
 from serving.telemetry import Telemetry
 from serving.trending import LiveCounts
 from serving.viewer import SEEN, Crowd, Viewer, ViewerStores, put_together
@@ -73,6 +74,7 @@ class Engine:
     ) -> None:
         self.telemetry = telemetry or Telemetry()
         self.live = LiveCounts()
+        self.streams = Streams()
         self._history, self._profiles, self._features = history, profiles, online_features
         self._config = config or FunnelConfig()
         self._deadlines = deadlines or Deadlines(on_skip=self.telemetry.skip)
@@ -97,7 +99,8 @@ class Engine:
             self._history, self._profiles, lambda user_id: features.read_matrix(USER_VIEW, [user_id])[0]
         )
         clock = Clock.of(bundle.manifest.as_of, bundle.manifest.made_at)
-        loaded = Loaded(version, build(bundle, BundleRanker(bundle), self.live, self._config), clock, stores)
+        ranker = BundleRanker(bundle, self.streams.reader(bundle.catalogue))
+        loaded = Loaded(version, build(bundle, ranker, self.live, self._config), clock, stores)
         self._warm(loaded)
         if self._current is not None:
             self.telemetry.release.labels(self._current.version).set(0)
@@ -105,9 +108,22 @@ class Engine:
         self.telemetry.release.labels(version).set(1)
 
     def count_live(self, events: pa.Table) -> None:
-        """Count events (in the release's time) towards trending."""
+        """Count events (in the release's time) towards trending and the real-time features."""
         if self._current is not None:
             self.live.add(events, self._current.bundle.catalogue)
+            self.streams.add(events, self.now_us())
+
+    def recount(self, events: pa.Table) -> None:
+        """Count events towards the real-time features alone, which are not kept over a restart."""
+        self.streams.add(events, self.now_us())
+
+    def publisher(self) -> Publisher:
+        """Brings the real-time features to the online store."""
+        return Publisher(self.streams, self._features, self.now_us)
+
+    def now_us(self) -> int:
+        """The release's time in µs; the wall clock's while there is none."""
+        return microseconds(self._current.clock.now() if self._current else wall_clock())
 
     def offset_us(self) -> int:
         """What is added to the wall clock's times to get the release's."""

@@ -89,7 +89,11 @@ class Server:
         self.engine = Engine(stores.history, stores.profiles, stores.online_features, self.telemetry, config)
         self.impressions = ImpressionLog(self.stores.event_log, self.telemetry.impressions_lost.inc)
         self.live = Live(
-            self.stores.event_log, self.stores.history, self.engine.count_live, self.engine.offset_us
+            self.stores.event_log,
+            self.stores.history,
+            self.engine.count_live,
+            self.engine.offset_us,
+            self.engine.recount,
         )
         self.watcher = Watcher(
             Releases(settings), release, self.engine.use, lambda how: self.telemetry.swaps.labels(how).inc()
@@ -146,8 +150,9 @@ class Server:
         """Start applying the log, once there is a release to count by."""
         state: dict[str, Any] = load_state(self._state_file)
         self.engine.live.restore(state.get("counts", {}))
-        self.live.start(state.get("position", ""))
+        self.live.start(state.get("position", ""), state.get("recent"))
         self._spawn("snapshots", self._keep)
+        self._spawn("streams", lambda: self.engine.publisher().run(self._stop))
 
     def _keep(self) -> None:
         while not self._stop.wait(SNAPSHOT_S):
@@ -155,7 +160,8 @@ class Server:
 
     def _snapshot(self) -> None:
         def save(position: str) -> None:
-            save_state(self._state_file, position, {"counts": self.engine.live.state()})
+            kept = {"counts": self.engine.live.state(), "recent": self.live.recent}
+            save_state(self._state_file, position, kept)
 
         try:
             self.live.frozen(save)

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.catalogue import Catalogue
-from models.crosses import CROSS_NAMES, Crosses, Viewers
+from models.cross_specs import CROSS_NAMES
+from models.crosses import Crosses, Viewers
 from models.history import Histories
 from models.popularity import Popularity
 from upnext.contracts import VIDEOS
