@@ -48,7 +48,7 @@ def rank_data(
     place = pc.index_in(pa.array(data.users), users["user_id"].combine_chunks())
     region = crosses.region_codes(users["region"].combine_chunks().take(place).to_pylist())
     language = crosses.language_codes(users["language"].combine_chunks().take(place).to_pylist())
-    moments = _Moments.of(lake, data)
+    moments = Moments.of(lake, data)
     affinities = Affinities.of(layouts[USER.name].names, layouts[VIDEO.name].names)
 
     def complete(rows: Examples) -> RankData:
@@ -78,7 +78,7 @@ def rank_data(
 
 
 @dataclass(frozen=True)
-class _Moments:
+class Moments:
     """The event log around the examples, by video and by viewer."""
 
     videos: StreamLog
@@ -86,7 +86,7 @@ class _Moments:
     searches: Searches
 
     @classmethod
-    def of(cls, lake: Lake, data: Dataset) -> "_Moments":
+    def of(cls, lake: Lake, data: Dataset) -> "Moments":
         since = datetime.fromtimestamp(data.split.history_end / 1e6, UTC) - timedelta(minutes=LONGEST)
         until = datetime.fromtimestamp(data.split.until / 1e6, UTC)
         time = ds.field("timestamp")

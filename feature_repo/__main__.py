@@ -1,4 +1,7 @@
-"""Feast's own commands on Upnext's feature store: ``python -m feature_repo plan``, ``apply``, ``ui``…"""
+"""Feast's own commands on Upnext's feature store: ``python -m feature_repo plan``, ``apply``, ``ui``…
+
+One is ours: ``docs`` writes docs/features.md.
+"""
 
 import os
 import sys
@@ -10,6 +13,11 @@ from upnext.settings import load_settings
 
 def main() -> None:
     """Hand the arguments to Feast, with this folder as its repository and the settings' places filled in."""
+    if sys.argv[1:] == ["docs"]:
+        from feature_repo.pages import write
+
+        print(write())
+        return
     from feast.cli.cli import cli
 
     places = environment(load_settings())

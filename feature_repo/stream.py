@@ -1,7 +1,7 @@
 """Real-time features: one pure ``update(state, event) -> state``, and what a state says at a time.
 
 The same functions run wherever a stream is consumed, one state per video and one per viewer. Windows are
-made of whole minutes: the last 5 minutes are the minute that has begun and the four before it, so that nothing
+made of whole minutes: the last 5 minutes are the minute that has begun and the four before it, so nothing
 is kept but a tally per minute. :mod:`feature_repo.stream_log` finds the same values for any time of a log,
 :mod:`feature_repo.stream_state` keeps them for serving; a test holds the three equal.
 """

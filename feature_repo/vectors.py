@@ -79,21 +79,31 @@ def looks(ids: pa.Array, visual: pa.Table | None) -> NDArray[np.float32]:
 def tastes(pairs: pa.Table, users: pa.ChunkedArray, videos: VideoVectors) -> Vectors:
     """Tastes of U users from what :func:`~feature_repo.user_aggregates.watched_pairs` tells of them."""
     user, video = codes(pairs["user_id"], users), codes(pairs["video_id"], videos.ids)
-    kept = (user >= 0) & (video >= 0)
-    shape = (len(users), len(videos.ids))
-
-    def summed(weight: str, name: str) -> NDArray[np.float32]:
-        weights = np.asarray(pairs[weight].to_numpy(), np.int64)[kept]
-        watched = csr_matrix((weights, (user[kept], video[kept])), shape, dtype=np.int64)
-        steps = np.rint(videos.vectors[name] * SCALE).astype(np.int64)
-        return unit(watched @ steps)
-
+    watched = videos.vectors["category_hash"], videos.vectors["creator_hash"], videos.vectors["tag_hash"]
+    by_time = _summed(pairs["watch_ms"], user, video, len(users), np.concatenate(watched, axis=1))
+    category, creator, tag = np.split(by_time, np.cumsum([part.shape[1] for part in watched])[:-1], axis=1)
+    by_strength = _summed(pairs["strength_ppm"], user, video, len(users), watched[-1])
     return {
-        "taste_category": summed("watch_ms", "category_hash"),
-        "taste_creator": summed("watch_ms", "creator_hash"),
-        "taste_tag": summed("watch_ms", "tag_hash"),
-        "history_tag": summed("strength_ppm", "tag_hash"),
+        "taste_category": unit(category),
+        "taste_creator": unit(creator),
+        "taste_tag": unit(tag),
+        "history_tag": unit(by_strength),
     }
+
+
+def _summed(
+    weight: pa.ChunkedArray,
+    user: NDArray[np.int32],
+    video: NDArray[np.int32],
+    users: int,
+    vectors: NDArray[np.float32],
+) -> NDArray[np.int64]:
+    """int64[users, d], each user's sum of weight times vector, in steps of SCALE."""
+    weights = np.asarray(weight.to_numpy(), np.int64)
+    kept = (weights > 0) & (user >= 0) & (video >= 0)
+    pairs = csr_matrix((weights[kept], (user[kept], video[kept])), (users, len(vectors)))
+    summed: NDArray[np.int64] = pairs @ np.rint(vectors * SCALE).astype(np.int64)
+    return summed
 
 
 def rounded(view: ViewSpec, plain: pa.Table, vectors: Vectors) -> pa.Table:

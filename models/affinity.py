@@ -1,4 +1,4 @@
-"""Affinities: dot products of a viewer's hashed tastes and a candidate's hashed words, both stored features."""
+"""Affinities: dot products of a viewer's hashed tastes and a candidate's hashed words, all of them stored."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,4 +53,5 @@ class Affinities:
 
 def _products(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float32]:
     """float32[k], of rows; one row on the left stands beside each on the right."""
-    return right @ left[0] if len(left) == 1 else np.einsum("kd,kd->k", left, right)
+    products: NDArray[np.float32] = right @ left[0] if len(left) == 1 else np.einsum("kd,kd->k", left, right)
+    return products

@@ -43,7 +43,7 @@ def vector(name: str, width: int, description: str) -> tuple[FeatureSpec, ...]:
 def components(names: Sequence[str], name: str) -> list[int]:
     """Places of a vector's components among feature names, in their order; empty where it is not there."""
     place = {each: at for at, each in enumerate(names)}
-    found = []
+    found: list[int] = []
     while (component := f"{name}_{len(found)}") in place:
         found.append(place[component])
     return found
