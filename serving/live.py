@@ -107,6 +107,7 @@ class Live:
 
     def _step(self) -> int:
         """Apply one batch; says how many events it had. Needs the lock."""
+        self._look_back()
         batch = self._log.read(self.position, BATCH)
         if batch.events.num_rows:
             self._mark(batch.events)
@@ -142,7 +143,6 @@ class Live:
         while not self._stop.is_set():
             try:
                 with self._lock:
-                    self._look_back()
                     more = self._step() == BATCH
                 self.failing, pause_s = "", 0.05
             except Exception as error:  # whatever it is, the next attempt may go better than no consumer
