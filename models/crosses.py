@@ -177,7 +177,8 @@ class Crosses:
             return np.zeros((1, 1), np.float32)
         liked = _shares(np.maximum(history.strength, 0) * np.exp2(-history.age_s / RECENT_S))
         profile = np.matmul(liked[:, None, :], self.visual_items[np.maximum(history.rows, 0)])
-        return np.matmul(self.visual_items[candidates], profile.transpose(0, 2, 1))[:, :, 0]
+        cosine: Column = np.matmul(self.visual_items[candidates], profile.transpose(0, 2, 1))[:, :, 0]
+        return cosine
 
     def _similarities(
         self,

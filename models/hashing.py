@@ -71,7 +71,8 @@ def _encoded(column: pa.Array | pa.ChunkedArray) -> pa.DictionaryArray:
 def _sums(
     rows: NDArray[np.int64], codes: NDArray[np.int64], vocabulary: Sequence[str], count: int, width: int
 ) -> NDArray[np.float64]:
-    """Float64[count, width], what the words ``codes`` add to ``rows``; whole numbers, so in any order."""
+    """float64[count, width], what the words ``codes`` add to ``rows``; whole numbers, so in any order."""
     told = np.array([place_and_sign(word, width) for word in vocabulary], np.int64).reshape(-1, 2)
     cell = rows * width + told[codes, 0]
-    return np.bincount(cell, told[codes, 1], count * width).reshape(count, width)
+    sums = np.bincount(cell, told[codes, 1].astype(np.float64), count * width)
+    return np.asarray(sums, np.float64).reshape(count, width)

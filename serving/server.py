@@ -160,7 +160,7 @@ class Server:
 
     def _snapshot(self) -> None:
         def save(position: str) -> None:
-            kept = {"counts": self.engine.live.state(), "recent": self.live.recent}
+            kept: dict[str, object] = {"counts": self.engine.live.state(), "recent": self.live.recent}
             save_state(self._state_file, position, kept)
 
         try:
