@@ -5,11 +5,7 @@ import sys
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
-from socket import socket
-from threading import Event
-from time import monotonic
 
-import httpx
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -224,33 +220,3 @@ def test_feasts_own_commands_apply_and_then_plan_nothing(tmp_path: Path) -> None
         assert f"infrastructure for {name}" in applied
     planned = run(tmp_path, "plan", "--skip-source-validation")
     assert "No changes to registry" in planned and "Created" not in planned, planned
-
-
-def test_the_ui_shows_the_views_on_loopback(settings: Settings, store: FeatureStore) -> None:
-    with socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "feature_repo", "ui", "--port", str(port)]
-    ui = subprocess.Popen(
-        command, env=environment(settings.home), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        page_ = awaited(f"http://127.0.0.1:{port}", ui)
-        assert "Feast" in page_.text
-        listed = httpx.get(f"http://127.0.0.1:{port}/api/v1/feature_views?project=upnext", timeout=30)
-        assert listed.status_code == 200 and VIDEO_STREAM.name in listed.text
-    finally:
-        ui.terminate()
-        ui.communicate(timeout=20)
-
-
-def awaited(url: str, process: "subprocess.Popen[str]", seconds: float = 90) -> httpx.Response:
-    """The first answer of a server that is coming up."""
-    deadline = monotonic() + seconds
-    while True:
-        try:
-            return httpx.get(url, timeout=10, follow_redirects=True)
-        except httpx.TransportError:
-            assert process.poll() is None, process.communicate()[1]
-            assert monotonic() < deadline, f"{url} does not answer"
-            Event().wait(0.2)

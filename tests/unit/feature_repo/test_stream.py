@@ -86,7 +86,7 @@ events = st.lists(
 times = st.lists(st.integers(0, 170 * MINUTE_US), min_size=1, max_size=8)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(st.sampled_from(sorted(STREAMS)), events, times)
 def test_the_log_and_the_server_find_what_the_update_does(
     name: str, raw: list[tuple[int, str, int, int]], asked: list[int]
