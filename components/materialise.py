@@ -48,7 +48,7 @@ def materialise(
 
     Returns
     -------
-    Rows written: ``user_features``, ``video_features``, ``videos``, ``users``, ``events``.
+    Rows written: those of each view, ``videos``, ``users``, ``events``.
     """
     marks = _Marks(settings.state / "materialised.json")
     lake = stores.lake

@@ -45,6 +45,7 @@ def test_everything_is_there_and_a_second_run_writes_nothing(stores: Stores) -> 
     assert counts == {
         "user_features": 12,
         "video_features": 25,
+        "creator_features": 5,
         "videos": 25,
         "users": 11,
         "events": 1,
@@ -65,7 +66,7 @@ def test_only_what_is_new_is_brought_over(stores: Stores) -> None:
     materialise(stores, stores.settings, END)
     add_events(stores, event(1, "like", 2), event(2, "watch", -0.5))
     counts = materialise(stores, stores.settings, END)
-    assert counts == {"user_features": 0, "video_features": 0, "videos": 0, "users": 0, "events": 1}
+    assert counts.pop("events") == 1 and set(counts.values()) == {0.0}
     later = END + timedelta(days=1)
     build_features(stores.lake, later, later, threads=1)
     counts = materialise(stores, stores.settings, later)
