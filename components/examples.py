@@ -14,12 +14,15 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
-from components.logged import CONTEXT, LoggedCross, LoggedFeatures, rank_schema
+from components.logged import LoggedCross, LoggedFeatures
+from components.moments import searches
 from components.negatives import Seen, sample_unshown
 from components.split import split_times, time_span
 from feature_repo.context import CONTEXT_HISTORY, MAX_VALUES, context_features, context_layout
 from feature_repo.layout import layouts
 from feature_repo.offline import point_in_time
+from feature_repo.request import CONTEXT, ranker_schema
+from feature_repo.searches import Searches
 from models.catalogue import Catalogue
 from models.columns import codes, flags, floats, micros
 from models.dataset import HEADS, Dataset, Examples, Interactions
@@ -132,14 +135,15 @@ def build_examples(
     from feature_repo.repo import feature_store
 
     store = feature_store(settings)
+    asked = searches(lake, pa.array(users, pa.string()))
     context = context_layout(_common(parts["train"].surface), _common(parts["train"].device))
     blocks = {**layouts(), CONTEXT: context}
-    logged = LoggedFeatures(lake, rank_schema(blocks), slates.dictionary, catalogue, users)
+    logged = LoggedFeatures(lake, ranker_schema(blocks), slates.dictionary, catalogue, users)
     examples, crosses, bare = {}, {}, replace(config, negatives=0)
     for done, (name, part) in enumerate(parts.items()):
         progress(done, len(parts))
         drawn = part.with_negatives(catalogue, popularity, seen, config if name != "holdout" else bare, rng)
-        examples[name] = _examples(drawn, store, catalogue, users, interactions, context)
+        examples[name] = _examples(drawn, store, catalogue, users, interactions, asked, context)
         crosses[name] = logged.put_into(examples[name])
     progress(len(parts), len(parts))
     ignored = logged.ignored(split.history_end, split.until)
@@ -314,6 +318,7 @@ def _examples(
     catalogue: Catalogue,
     users: Sequence[str],
     interactions: Interactions,
+    asked: Searches,
     layout: FeatureLayout,
 ) -> Examples:
     """Rows with their features: Feast's as of each row's time, and the context from the history before it."""
@@ -324,8 +329,9 @@ def _examples(
     for start in range(0, len(rows), CHUNK):
         part = slice(start, start + CHUNK)
         histories = interactions.histories(rows.user[part], rows.ts[part], CONTEXT_HISTORY)
+        query_age_s, _ = asked.latest(rows.user[part], rows.ts[part])
         context[part] = context_features(
-            layout, rows.ts[part], rows.surface[part], rows.device[part], histories
+            layout, rows.ts[part], rows.surface[part], rows.device[part], histories, query_age_s
         )
     return Examples(
         user=rows.user,

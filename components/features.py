@@ -1,9 +1,14 @@
-"""Step ``features``: snapshots of user and video features in the lake, each of what was known before it."""
+"""Step ``features``: snapshots of the features in the lake, each of what was known strictly before it.
+
+Counts are SQL, run by DuckDB; vectors are products of matrices (:mod:`feature_repo.vectors`). Each value is
+rounded to what its dtype holds, so that what is learned from is what is served.
+"""
 
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import ibis
@@ -11,9 +16,12 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 from ibis.backends.duckdb import Backend
 
-from feature_repo.aggregates import MEMORY_DAYS, as_of, facts, user_features, video_features
+from feature_repo.aggregates import MEMORY_DAYS, as_of, facts
 from feature_repo.offline import SNAPSHOT, snapshot_name, snapshots
-from feature_repo.specs import USER, VIDEO, ViewSpec
+from feature_repo.specs import CREATOR, USER, VIDEO, VIEWS, ViewSpec
+from feature_repo.user_aggregates import user_features, watched_pairs
+from feature_repo.vectors import VISUAL_TABLE, VideoVectors, rounded, tastes
+from feature_repo.video_aggregates import creator_features, video_features
 from upnext.ports import Lake
 
 EVERY = timedelta(hours=24)
@@ -51,27 +59,26 @@ def build_features(
 
     Returns
     -------
-    ``snapshots``, ``user_rows``, ``video_rows`` that were written, and ``seconds``.
+    ``snapshots``, ``user_rows``, ``video_rows`` and ``creator_rows`` that were written, and ``seconds``.
     """
     started = time.perf_counter()
     wanted = snapshot_times(since, until, times, every)
-    there = set(snapshots(lake, USER.name)) & set(snapshots(lake, VIDEO.name))
+    there = set.intersection(*(set(_current(lake, view)) for view in VIEWS.values()))
     due = [at for at in wanted if at not in there]
-    rows = {USER.entity: 0, VIDEO.entity: 0}
+    rows = dict.fromkeys((view.entity for view in VIEWS.values()), 0)
     if due:
+        vectors = VideoVectors.of(lake.read("videos"), _visual(lake))
         with _engine(lake, due[0], threads) as con:
             queries = _queries(con, due[0])
             for done, at in enumerate(due):
                 progress(done, len(due))
                 _move(con, at)
-                for view, query in queries:
-                    features = con.con.sql(query).to_arrow_table()
+                for view, features in _taken(con, queries, vectors):
                     rows[view.entity] += _write(lake, view, features, at)
             progress(len(due), len(due))
     return {
         "snapshots": float(len(due)),
-        "user_rows": float(rows[USER.entity]),
-        "video_rows": float(rows[VIDEO.entity]),
+        **{f"{entity}_rows": float(count) for entity, count in rows.items()},
         "seconds": time.perf_counter() - started,
     }
 
@@ -112,20 +119,58 @@ def _move(con: Backend, at: datetime) -> None:
         con.create_view(f"past_{name}", as_of(con.table(name), column, at), overwrite=True)
 
 
-def _queries(con: Backend, first: datetime) -> list[tuple[ViewSpec, str]]:
-    """Each view's features as SQL over the tables of the past: compiled once, the same for every snapshot."""
+@dataclass(frozen=True)
+class _Queries:
+    """SQL over the tables of the past: compiled once, the same for every snapshot."""
+
+    users: str
+    pairs: str
+    videos: str
+    creators: str
+
+
+def _queries(con: Backend, first: datetime) -> _Queries:
     _move(con, first)
     past = con.table("past_facts")
-    return [
-        (USER, con.compile(user_features(past, con.table("past_users")))),
-        (VIDEO, con.compile(video_features(past, con.table("past_videos")))),
-    ]
+    videos = video_features(past, con.table("past_videos"))
+    con.con.execute(f"CREATE OR REPLACE TEMP TABLE video_rows AS {con.compile(videos.limit(0))}")
+    return _Queries(
+        users=con.compile(user_features(past, con.table("past_users"))),
+        pairs=con.compile(watched_pairs(past)),
+        videos=con.compile(videos),
+        creators=con.compile(creator_features(con.table("video_rows"))),
+    )
+
+
+def _taken(con: Backend, queries: _Queries, vectors: VideoVectors) -> Iterator[tuple[ViewSpec, pa.Table]]:
+    """Each view's features as of the time that the tables were moved to."""
+    users = con.con.sql(queries.users).to_arrow_table()
+    pairs = con.con.sql(queries.pairs).to_arrow_table()
+    yield USER, rounded(USER, users, tastes(pairs, users[USER.key], vectors))
+    con.con.execute(f"CREATE OR REPLACE TEMP TABLE video_rows AS {queries.videos}")
+    videos = con.con.table("video_rows").order(VIDEO.key).to_arrow_table()
+    yield VIDEO, rounded(VIDEO, videos, vectors.of_videos(videos[VIDEO.key]))
+    creators = con.con.sql(queries.creators).to_arrow_table()
+    yield CREATOR, rounded(CREATOR, creators, vectors.of_creators(creators[CREATOR.key]))
+
+
+def _visual(lake: Lake) -> pa.Table | None:
+    return lake.read(VISUAL_TABLE) if lake.version(VISUAL_TABLE) >= 0 else None
+
+
+def _current(lake: Lake, view: ViewSpec) -> list[datetime]:
+    """Snapshots that have all of a view's features; none of a table that was made for others."""
+    if lake.version(view.table) < 0 or not set(view.names) <= set(lake.scan(view.table).schema.names):
+        return []
+    return snapshots(lake, view.name)
 
 
 def _write(lake: Lake, view: ViewSpec, table: pa.Table, at: datetime) -> int:
-    """Replace one snapshot; says how many rows it has."""
+    """Replace one snapshot, or the whole table when it has other features; says how many rows it has."""
     stamp = pa.array([at], pa.timestamp("us", "UTC"))
     table = table.append_column(TIMESTAMP, stamp.take(pa.array([0] * len(table), pa.int8())))
     table = table.append_column(SNAPSHOT, pa.array([snapshot_name(at)] * len(table), pa.string()))
-    lake.overwrite(view.table, table, partition_by=[SNAPSHOT], where=f"{SNAPSHOT} = '{snapshot_name(at)}'")
+    fits = bool(_current(lake, view))
+    where = f"{SNAPSHOT} = '{snapshot_name(at)}'" if fits else None
+    lake.overwrite(view.table, table, partition_by=[SNAPSHOT], where=where)
     return int(table.num_rows)

@@ -6,7 +6,7 @@ and a sampled video has the features of the snapshot that serving had. What a re
 an item is not taken over: the next ranker will stand beside retrievers trained anew.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -22,46 +22,35 @@ from feature_repo.offline import aligned
 from feature_repo.specs import USER, VIDEO
 from models.catalogue import Catalogue
 from models.columns import codes, micros
-from models.crosses import CROSS_NAMES, SPACES
+from models.cross_specs import SPACES
 from models.dataset import Examples
-from models.layout import FeatureLayout
 from models.rank_data import BLOCKS, RankSchema
 from upnext.ports import Lake
 
-CONTEXT = "context"
-"""Name of the context's layout, beside those of the feature views."""
-OF_RELEASE = np.array([name.startswith((*SPACES, "popularity")) for name in CROSS_NAMES])
-"""bool[dx], cross features that are a matter of the release's retrievers and popularity."""
-
-
-def rank_schema(layouts: Mapping[str, FeatureLayout]) -> RankSchema:
-    """Names of the ranker's inputs, in order, and the layouts that two blocks are packed in."""
-    names = {view: tuple(field.name for field in layout.fields) for view, layout in layouts.items()}
-    return RankSchema(
-        user=names[USER.name],
-        video=names[VIDEO.name],
-        context=names[CONTEXT],
-        cross=CROSS_NAMES,
-        user_layout=layouts[USER.name].hash,
-        video_layout=layouts[VIDEO.name].hash,
-    )
+RELEASES_OWN = (*SPACES, "popularity")
+"""Beginnings of the names of what a release's own retrievers and popularity say of a candidate."""
 
 
 @dataclass(frozen=True)
 class LoggedCross:
-    """Cross features as logged, float32[m, dx], and int64[m], their places among a part's examples."""
+    """What was logged of candidates, float32[m, dx], and int64[m], their places among a part's examples."""
 
     row: NDArray[np.int64]
     cross: NDArray[np.float32]
 
     @classmethod
     def none(cls) -> "LoggedCross":
-        return cls(np.empty(0, np.int64), np.empty((0, len(CROSS_NAMES)), np.float32))
+        return cls(np.empty(0, np.int64), np.empty((0, 0), np.float32))
 
-    def over(self, computed: NDArray[np.float32]) -> NDArray[np.float32]:
-        """float32[k, dx] of all examples with the logged values put in place, save for those OF_RELEASE."""
-        out = computed.copy()
-        out[np.ix_(self.row, ~OF_RELEASE)] = self.cross[:, ~OF_RELEASE]
+    def over(self, computed: NDArray[np.float32], names: Sequence[str]) -> NDArray[np.float32]:
+        """float32[k, dx] of all examples, columns by ``names``, with the logged values put in place.
+
+        Columns that are RELEASES_OWN stay as they were computed.
+        """
+        if not len(self.row):
+            return computed
+        out, taken = computed.copy(), [not name.startswith(RELEASES_OWN) for name in names]
+        out[np.ix_(self.row, taken)] = self.cross[:, taken]
         return out
 
     def save(self, file: Path) -> None:
@@ -143,17 +132,26 @@ class LoggedFeatures:
             return LoggedCross.none()
         of_slate = rows.of_slates(examples.request, examples.user)
         known = np.flatnonzero(of_slate >= 0)
-        examples.user_features[known] = rows.blocks["user"][of_slate[known]]
+        user, video = self._places
+        examples.user_features[np.ix_(known, user)] = rows.blocks["user"][of_slate[known]]
         examples.context[known] = rows.blocks["context"][of_slate[known]]
         of_item = np.where(of_slate >= 0, rows.of_items(examples.request, examples.video), -1)
+        self._of_snapshots(examples, known, rows.snapshot[of_slate[known]])
         shown = np.flatnonzero(of_item >= 0)
-        examples.video_features[shown] = rows.blocks["video"][of_item[shown]]
-        beside = np.flatnonzero((of_slate >= 0) & (of_item < 0))
-        self._of_snapshots(examples, beside, rows.snapshot[of_slate[beside]])
+        examples.video_features[np.ix_(shown, video)] = rows.blocks["video"][of_item[shown]]
         return LoggedCross(shown, rows.blocks["cross"][of_item[shown]])
 
+    @property
+    def _places(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where what the ranker reads is among the features of viewers and of videos."""
+        user, video = ({name: at for at, name in enumerate(spec.names)} for spec in (USER, VIDEO))
+        return (
+            np.array([user[name] for name in self.schema.user], np.int64),
+            np.array([video[name] for name in self.schema.video], np.int64),
+        )
+
     def _of_snapshots(self, examples: Examples, places: NDArray[np.int64], at: NDArray[np.int64]) -> None:
-        """Give videos that were not shown the features of the snapshot that their slate was ranked with."""
+        """Give videos the features of the snapshot that their slate was ranked with, those not shown too."""
         for taken in np.unique(at[at > 0]):
             mine = places[at == taken]
             ids = self.catalogue.ids[examples.video[mine]].tolist()

@@ -62,8 +62,8 @@ def materialise(
 
     Returns
     -------
-    Rows written: ``user_features``, ``video_features``, ``videos``, ``users``, ``events``; and entities that
-    were ``deleted`` as the newest snapshot has none of them.
+    Rows written: those of each view, ``videos``, ``users``, ``events``; and entities that were ``deleted`` as
+    the newest snapshot has none of them.
     """
     run = _Run(stores, settings, until, Marks(settings.state / "materialised.json"), progress)
     counts: dict[str, float] = dict.fromkeys(VIEWS, 0.0)

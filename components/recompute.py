@@ -12,10 +12,13 @@ import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
 from components.logged import unpacked
+from components.moments import Moments
 from feature_repo.context import CONTEXT_HISTORY, context_features
 from feature_repo.layout import layouts
 from feature_repo.offline import aligned, defaults
+from feature_repo.request import CANDIDATE_NAMES, of_candidates, places
 from feature_repo.specs import USER, VIDEO, ViewSpec
+from models.affinity import Affinities
 from models.bundle import Bundle
 from models.catalogue import Catalogue
 from models.columns import floats, micros
@@ -61,32 +64,42 @@ class Recompute:
 
     def blocks(self) -> Iterator[Compared | LeftOut]:
         """Each block, or why it is left out."""
+        stored = {spec.name: self._stored(spec) for spec in (USER, VIDEO)}
         for block, spec in (("user", USER), ("video", VIDEO)):
-            yield self._stored(block, spec)
+            rows = stored[spec.name]
+            if rows is None:
+                yield LeftOut(f"layout of {spec.name} has changed", len(self.rows))
+            else:
+                read = places(spec.names, self.bundle.scorer.schema.block(block))
+                yield self._compared(block, self.rows, rows[:, read])
+        users, videos = (stored[spec.name] for spec in (USER, VIDEO))
         at = micros(self.rows["timestamp"])
         live = np.abs(micros(self.rows["computed_for"]) - at) <= CLOCK / timedelta(microseconds=1)
         if not live.all():
             yield LeftOut("moment of a replayed log", int((~live).sum()))
-        if live.any():
-            rows = self.rows.filter(pa.array(live))
-            context, cross = self._moments(rows)
-            yield self._compared("context", rows, context)
-            yield self._compared("cross", rows, cross)
+        if live.any() and users is not None and videos is not None:
+            rows_now = self.rows.filter(pa.array(live))
+            context, cross = self._moments(rows_now, users[live], videos[live])
+            yield self._compared("context", rows_now, context)
+            yield self._compared("cross", rows_now, cross)
 
-    def _stored(self, block: str, spec: ViewSpec) -> Compared | LeftOut:
-        """Features of a view as of the snapshot that serving had; defaults where it had none."""
+    def _stored(self, spec: ViewSpec) -> Block | None:
+        """All features of a view as of the snapshot that serving had; defaults where it had none.
+
+        None where the release had them in another layout.
+        """
         if self.bundle.manifest.layouts[spec.name].hash != layouts()[spec.name].hash:
-            return LeftOut(f"layout of {spec.name} has changed", len(self.rows))
-        taken = micros(self.rows[f"{block}_snapshot"])
+            return None
+        taken = micros(self.rows[f"{spec.entity}_snapshot"])
         out = np.tile(defaults(spec.name), (len(taken), 1))
         for at in np.unique(taken[taken > 0]):
             mine = np.flatnonzero(taken == at)
             ids = self.rows[spec.key].take(pa.array(mine)).to_pylist()
             out[mine] = aligned(self.lake, spec.name, _time(int(at)), ids)
-        return self._compared(block, self.rows, out)
+        return out
 
-    def _moments(self, rows: pa.Table) -> tuple[Block, Block]:
-        """Context and cross features of rows, with the history that the lake's events tell."""
+    def _moments(self, rows: pa.Table, of_user: Block, of_video: Block) -> tuple[Block, Block]:
+        """Context and what is told of candidates, with the history that the lake's events tell."""
         requests = rows["request_id"].combine_chunks().dictionary_encode()
         viewer = np.asarray(requests.indices)
         first = rows.take(pa.array(np.unique(viewer, return_index=True)[1]))
@@ -98,8 +111,11 @@ class Recompute:
         surface, device, region, language = (
             first[name].to_pylist() for name in ("surface", "device", "region", "language")
         )
-        layout = FeatureLayout.of(self.bundle.scorer.schema.context)
-        context = context_features(layout, at, surface, device, histories)
+        moments = Moments.of(self.lake, self.catalogue, users, int(at.min()), int(at.max()) + 1)
+        asked_s, query = moments.searches.latest(user, at)
+        schema = self.bundle.scorer.schema
+        layout = FeatureLayout.of(schema.context)
+        context = context_features(layout, at, surface, device, histories, asked_s)
         recent = histories.newest(LENGTH)
         viewers = Viewers(
             histories=recent,
@@ -110,7 +126,13 @@ class Recompute:
             language=self.bundle.crosses.language_codes(language),
         )
         videos = self.catalogue.rows(rows["video_id"])
-        return context[viewer], self.bundle.crosses.pairs(viewers, viewer, videos)
+        candidates = of_candidates(
+            self.bundle.crosses.pairs(viewers, viewer, videos),
+            Affinities.of(USER.names, VIDEO.names).features(of_user, of_video, query[viewer]),
+            moments.videos.features(videos, at[viewer]),
+            moments.users.features(user[viewer], at[viewer]),
+        )
+        return context[viewer], candidates[:, places(CANDIDATE_NAMES, schema.cross)]
 
     def _past(self, users: list[str], first: datetime, last: datetime) -> Interactions:
         """What users did, event by event as the watch history has it, not folded into outcomes."""

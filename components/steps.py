@@ -61,7 +61,7 @@ def features(job: Job) -> Outcome:
         times = [_time(at) for at in (split.valid_start, split.holdout_start)]
         # No example is older than history_end, so no older snapshot is ever joined.
         metrics = build_features(stores.lake, _time(split.history_end), until, times, progress=told)
-        versions = _versions(stores.lake, "outcomes", "features_user", "features_video")
+        versions = _versions(stores.lake, "outcomes", "features_user", "features_video", "features_creator")
     metrics.pop("seconds")
     return Outcome(metrics, data_versions=versions)
 
@@ -132,13 +132,13 @@ def two_tower(job: Job) -> Outcome:
 def ranker(job: Job) -> Outcome:
     """Examples with the retrievers' scores -> the multi-task ranker and the weights of its heads."""
     from components.examples import load_layouts
-    from components.logged import rank_schema
     from components.training import rank_data
+    from feature_repo.request import ranker_schema
     from models.dataset import Dataset
     from models.ranker import RankerConfig, fit
 
     config = step_config(job, "ranker", RankerConfig)
-    schema = rank_schema(load_layouts(job.input("examples")))
+    schema = ranker_schema(load_layouts(job.input("examples")))
     data = Dataset.load(job.input("examples"))
     with connect(job.settings) as stores:
         train, valid = rank_data(job, data, stores.lake)

@@ -12,6 +12,10 @@ _all = definitions(lambda table: f"{_lake}/{table}")
 
 user = _all.user
 video = _all.video
+creator = _all.creator
 user_features = _all.user_features
 video_features = _all.video_features
+creator_features = _all.creator_features
+user_stream = _all.user_stream
+video_stream = _all.video_stream
 ranker = _all.ranker

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_repo.specs import VIEWS
+from feature_repo.specs import VIEWS, ViewSpec
 from models.layout import FeatureLayout
 
 if TYPE_CHECKING:
@@ -23,8 +23,10 @@ def defaults_of(view: "FeatureView") -> NDArray[np.float32]:
 
 
 def layouts() -> dict[str, FeatureLayout]:
-    """Layout of each view by the view's name, as :func:`layout_of` gives it, without loading Feast."""
-    return {
-        name: FeatureLayout.typed([(feature.name, feature.dtype) for feature in spec.features])
-        for name, spec in VIEWS.items()
-    }
+    """Layout of each batch view by the view's name, as :func:`layout_of` gives it, without loading Feast."""
+    return {name: spec_layout(spec) for name, spec in VIEWS.items()}
+
+
+def spec_layout(spec: ViewSpec) -> FeatureLayout:
+    """The layout of a view's features in their order."""
+    return FeatureLayout.typed([(feature.name, feature.dtype) for feature in spec.features])

@@ -83,7 +83,7 @@ def point_in_time(
         return np.empty((0, len(USER.names)), np.float32), np.empty((0, len(VIDEO.names)), np.float32)
     import pandas as pd
 
-    from feature_repo.views import RANKER, TIMESTAMP
+    from feature_repo.views import TIMESTAMP
 
     rows = pd.DataFrame(
         {
@@ -92,10 +92,10 @@ def point_in_time(
             TIMESTAMP: pd.to_datetime(ts, unit="us", utc=True),
         }
     )
-    service = store.get_feature_service(RANKER)
+    wanted = [f"{spec.name}:{name}" for spec in (USER, VIDEO) for name in spec.names]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # ibis calls DuckDB by names on their way out
-        table = store.get_historical_features(rows, service, full_feature_names=True).to_arrow()
+        table = store.get_historical_features(rows, wanted, full_feature_names=True).to_arrow()
     if table.num_rows != len(ts):
         raise CorruptData(
             f"the point-in-time join made {table.num_rows} rows of {len(ts)}: a snapshot has an entity twice"

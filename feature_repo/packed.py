@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_repo.specs import VIEWS
+from feature_repo.specs import STREAMS, VIEWS
 from models.layout import FLOAT16_MAX, FeatureLayout
 from upnext.errors import CorruptData, LayoutMismatch
 from upnext.ports import OnlineFeatures
@@ -20,7 +20,8 @@ BATCH = 20_000
 
 def spec_defaults(view: str, layout: FeatureLayout) -> NDArray[np.float32]:
     """float32[d], the declared value of each feature for a missing entity; 0 where none is declared."""
-    declared = {spec.name: spec.default for spec in VIEWS[view].features} if view in VIEWS else {}
+    spec = VIEWS.get(view) or STREAMS.get(view)
+    declared = {feature.name: feature.default for feature in spec.features} if spec else {}
     return np.array([declared.get(name, 0.0) for name in layout.names], np.float32)
 
 

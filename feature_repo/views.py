@@ -1,17 +1,26 @@
-"""The specs as Feast objects: entities, feature views over Delta tables, and a service per model."""
+"""The specs as Feast objects: entities, views over Delta tables and pushes, and a service per model."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType
+from feast import Entity, FeatureService, FeatureView, Field, FileSource, PushSource, ValueType
 from feast.data_format import DeltaFormat
 from feast.types import Float32
 
-from feature_repo.specs import USER, VIDEO, ViewSpec
+from feature_repo.specs import (
+    CREATOR,
+    OWNER,
+    STREAMS,
+    USER,
+    USER_STREAM,
+    VIDEO,
+    VIDEO_STREAM,
+    VIEWS,
+    ViewSpec,
+)
 
-OWNER = "upnext"
 TIMESTAMP = "event_timestamp"
 """Column with the time of a snapshot: everything in the row was known strictly before it."""
 RANKER = "ranker"
@@ -24,31 +33,47 @@ class Definitions:
 
     user: Entity
     video: Entity
+    creator: Entity
     user_features: FeatureView
     video_features: FeatureView
+    creator_features: FeatureView
+    user_stream: FeatureView
+    video_stream: FeatureView
     ranker: FeatureService
 
     @property
     def views(self) -> dict[str, FeatureView]:
-        return {view.name: view for view in (self.user_features, self.video_features)}
+        return {name: getattr(self, name) for name in (*VIEWS, *STREAMS)}
 
     @property
     def objects(self) -> list[Any]:
         """As :meth:`feast.FeatureStore.apply` takes them."""
-        return [self.user, self.video, self.user_features, self.video_features, self.ranker]
+        return [self.user, self.video, self.creator, *self.views.values(), self.ranker]
 
 
 def definitions(uri: Callable[[str], str]) -> Definitions:
     """All definitions; ``uri`` tells where a Delta table lies, as :meth:`upnext.ports.Lake.uri` does."""
     user, video = _entity(USER, "A viewer"), _entity(VIDEO, "An entry of the catalogue")
+    creator = _entity(CREATOR, "Who uploads videos")
     of_user, of_video = _view(USER, user, uri), _view(VIDEO, video, uri)
+    live_user, live_video = _view(USER_STREAM, user, uri), _view(VIDEO_STREAM, video, uri)
     ranker = FeatureService(
         name=RANKER,
-        features=[of_user, of_video],
-        description="Viewer and video features of the multi-task ranker",
+        features=[of_user, of_video, live_user, live_video],
+        description="What the multi-task ranker reads of viewers and videos, and makes crosses of",
         owner=OWNER,
     )
-    return Definitions(user, video, of_user, of_video, ranker)
+    return Definitions(
+        user=user,
+        video=video,
+        creator=creator,
+        user_features=of_user,
+        video_features=of_video,
+        creator_features=_view(CREATOR, creator, uri),
+        user_stream=live_user,
+        video_stream=live_video,
+        ranker=ranker,
+    )
 
 
 def _entity(spec: ViewSpec, description: str) -> Entity:
@@ -62,20 +87,25 @@ def _entity(spec: ViewSpec, description: str) -> Entity:
 
 
 def _view(spec: ViewSpec, entity: Entity, uri: Callable[[str], str]) -> FeatureView:
-    source = FileSource(
+    table = FileSource(
         name=spec.table,
         path=uri(spec.table),
         file_format=DeltaFormat(),
         timestamp_field=TIMESTAMP,
         description=f"Snapshots of {spec.name}, a partition each",
-        owner=OWNER,
+        owner=spec.owner,
     )
     fields = [
         Field(
             name=feature.name,
             dtype=Float32,
             description=feature.description,
-            tags={"unit": feature.unit, "dtype": feature.dtype, "default": repr(feature.default)},
+            tags={
+                "unit": feature.unit,
+                "dtype": feature.dtype,
+                "default": repr(feature.default),
+                "owner": spec.owner,
+            },
         )
         for feature in spec.features
     ]
@@ -83,9 +113,19 @@ def _view(spec: ViewSpec, entity: Entity, uri: Callable[[str], str]) -> FeatureV
         name=spec.name,
         entities=[entity],
         schema=fields,
-        source=source,
-        ttl=timedelta(0),  # a feature holds until the next snapshot
+        source=_pushed(spec, table) if spec.window_minutes else table,
+        ttl=timedelta(minutes=spec.window_minutes),  # 0: a feature holds until the next snapshot
         description=spec.description,
         tags={"entity": spec.entity},
-        owner=OWNER,
+        owner=spec.owner,
+    )
+
+
+def _pushed(spec: ViewSpec, table: FileSource) -> PushSource:
+    """Values that a consumer of the event log pushes as they change."""
+    return PushSource(
+        name=f"{spec.name}_push",
+        batch_source=table,
+        description=f"{spec.name} as the consumer of the event log finds it",
+        owner=spec.owner,
     )

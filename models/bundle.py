@@ -35,6 +35,7 @@ from models.layout import FeatureLayout
 from models.neighbours import Neighbours
 from models.popularity import Popularity
 from models.scorer import Scorer
+from models.specs import components
 from models.towers import Towers
 from models.utility import Weights
 from upnext.errors import ReleaseCorrupt, ReleaseError
@@ -158,7 +159,15 @@ class Bundle:
 
     @cached_property
     def crosses(self) -> Crosses:
-        return Crosses(self.catalogue, self.als.factors, self.towers.items, self.popularity)
+        looks = components(self.manifest.layouts["video_features"].names, "visual")
+        visual = np.ascontiguousarray(self.video_features[:, looks])
+        return Crosses(
+            self.catalogue,
+            self.als.factors,
+            self.towers.items,
+            self.popularity,
+            visual if visual.any() else None,
+        )
 
     def require_layouts(self, in_use: Mapping[str, FeatureLayout]) -> None:
         """Raise LayoutMismatch where the online store's layouts are not those this was trained on."""

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from models.catalogue import Catalogue
+from models.cross_specs import CROSS_NAMES
 from models.history import SECOND, Histories
 from models.popularity import Popularity
 
@@ -29,30 +30,6 @@ BATCH = 4_096
 
 Column = NDArray[Any]
 Vectors = NDArray[np.float32]
-
-SPACES = ("als", "tower")
-OWNERS = ("category", "creator")
-CROSS_NAMES: tuple[str, ...] = (
-    *(
-        f"{space}_{name}"
-        for space in SPACES
-        for name in ("score", "similarity_max", "similarity_mean", "similarity_recent", "neighbours")
-    ),
-    *(f"{owner}_{name}" for owner in OWNERS for name in ("share", "strength", "count", "hours_since")),
-    "seen",
-    "seen_strength",
-    "seen_hours_since",
-    "popularity",
-    "popularity_in_region",
-    "hours_since_upload",
-    "duration",
-    "duration_ratio",
-    "language_match",
-    "history_size",
-    "history_strength",
-    "hours_idle",
-)
-"""Names of the features, in the order of the last axis."""
 
 
 @dataclass(frozen=True)
@@ -89,18 +66,21 @@ class Viewers:
 class Crosses:
     """The models and tables that cross features are read from, all in catalogue rows.
 
-    als_items, tower_items: float32[n, d], one vector per video.
+    als_items, tower_items: float32[n, d], one vector per video; visual_items the same of length 1 or zeros,
+    None where nobody has looked at the videos.
     """
 
     catalogue: Catalogue
     als_items: NDArray[np.float32]
     tower_items: NDArray[np.float32]
     popularity: Popularity
+    visual_items: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         for name, rows in (
             ("als_items", len(self.als_items)),
             ("tower_items", len(self.tower_items)),
+            ("visual_items", len(self.catalogue if self.visual_items is None else self.visual_items)),
             ("popularity", self.popularity.counts.shape[1]),
         ):
             if rows != len(self.catalogue):
@@ -189,6 +169,16 @@ class Crosses:
         yield np.log1p(entries.sum(axis=1))[:, None]
         yield (history.strength.sum(axis=1) / (entries.sum(axis=1) + PRIOR))[:, None]
         yield _hours_since(entries, history.age_s)[:, None]
+        yield self._looks(history, candidates)
+
+    def _looks(self, history: Histories, candidates: NDArray[np.int32]) -> Column:
+        """Mean cosine of the candidates' looks and those of what was liked, mostly of the last day."""
+        if self.visual_items is None:
+            return np.zeros((1, 1), np.float32)
+        liked = _shares(np.maximum(history.strength, 0) * np.exp2(-history.age_s / RECENT_S))
+        profile = np.matmul(liked[:, None, :], self.visual_items[np.maximum(history.rows, 0)])
+        cosine: Column = np.matmul(self.visual_items[candidates], profile.transpose(0, 2, 1))[:, :, 0]
+        return cosine
 
     def _similarities(
         self,

@@ -6,7 +6,7 @@ features are the newest snapshot at or before it.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from zlib import crc32
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from feature_repo.offline import aligned
 from feature_repo.specs import USER_VIEW
+from feature_repo.stream import LONGEST
 from models.bundle import Bundle
 from models.columns import codes
 from models.dataset import Interactions
@@ -26,6 +27,7 @@ from serving.clock import microseconds
 from serving.funnel import Funnel, build
 from serving.postrank import HOME, SHELF, Slate
 from serving.ranking import BundleRanker
+from serving.streams import Streams
 from serving.trending import LiveCounts
 from serving.viewer import SEEN, Viewer
 from upnext.errors import MissingData
@@ -55,7 +57,8 @@ class Bulk:
 
     @classmethod
     def of(cls, bundle: Bundle, lake: Lake, at: datetime) -> "Bulk":
-        return cls(build(bundle, BundleRanker(bundle), LiveCounts()), lake, at)
+        ranker = BundleRanker(bundle, _streams(lake, at).reader(bundle.catalogue))
+        return cls(build(bundle, ranker, LiveCounts()), lake, at)
 
     def viewers(self, user_ids: Sequence[str]) -> list[Viewer]:
         """Viewers as they were just before the time."""
@@ -144,3 +147,14 @@ class Bulk:
             | {"topics": tuple(row["topics"] or ()), "kids": bool(row.pop("kids_mode", False))}
             for row in mine.to_pylist()
         }
+
+
+def _streams(lake: Lake, at: datetime) -> Streams:
+    """What the stream views said just before a time."""
+    streams, time = Streams(), pc.field("timestamp")
+    if lake.version("events") < 0:
+        return streams
+    since = at - timedelta(minutes=LONGEST)
+    recent = lake.scan("events").to_table(filter=(time >= pa.scalar(since)) & (time < pa.scalar(at)))
+    streams.add(recent.take(pc.sort_indices(recent["timestamp"])), microseconds(at))
+    return streams

@@ -17,7 +17,7 @@ from models.bundle import Bundle
 from models.history import Histories
 from serving.ads import DEADLINE_S, Ad, AdRequest, AdServer, HouseAds, wanted, with_ads
 from serving.candidates import Candidates, Pool
-from serving.clock import Clock, microseconds
+from serving.clock import Clock, microseconds, wall_clock
 from serving.deadlines import Deadlines, Trace
 from serving.exposure import LiveExposure, Seen
 from serving.funnel import RELATED, Funnel, build
@@ -26,6 +26,7 @@ from serving.ranking import BundleRanker, Ranked
 from serving.reasons import explain
 from serving.rules import FunnelConfig
 from serving.shown import ShownLately
+from serving.streams import Publisher, Streams
 from serving.telemetry import Telemetry
 from serving.trending import LiveCounts
 from serving.viewer import SEEN, Crowd, Viewer, ViewerStores, put_together
@@ -87,6 +88,7 @@ class Engine:
         self.live = LiveCounts()
         self.exposure = LiveExposure()
         self.shown = ShownLately()
+        self.streams = Streams()
         self._history, self._profiles, self._features = history, profiles, online_features
         self._config = config or FunnelConfig()
         self._ad_server = ad_server or HouseAds(())
@@ -114,7 +116,8 @@ class Engine:
         clock = Clock.of(bundle.manifest.as_of, bundle.manifest.made_at)
         as_of = microseconds(bundle.manifest.as_of)
         exposure = self.exposure.onto(bundle.exposure, bundle.catalogue, as_of)
-        funnel = build(bundle, BundleRanker(bundle), self.live, self._config, exposure)
+        ranker = BundleRanker(bundle, self.streams.reader(bundle.catalogue))
+        funnel = build(bundle, ranker, self.live, self._config, exposure)
         loaded = Loaded(version, funnel, clock, stores)
         self._warm(loaded)
         if self._current is not None:
@@ -123,7 +126,7 @@ class Engine:
         self.telemetry.release.labels(version).set(1)
 
     def count_live(self, events: pa.Table) -> None:
-        """Count events (in the release's time) towards trending, exposure and what viewers were shown."""
+        """Count events (in the release's time) towards all that is kept in memory."""
         if self._current is not None:
             catalogue, inventory = self._current.bundle.catalogue, self._current.funnel.inventory
             seen = Seen.of(events, catalogue)
@@ -131,6 +134,19 @@ class Engine:
             self.exposure.add(seen, catalogue)
             inventory.expose(seen.rows, seen.well)
             self.shown.add(events)
+            self.streams.add(events, self.now_us())
+
+    def recount(self, events: pa.Table) -> None:
+        """Count events towards the real-time features alone, which are not kept over a restart."""
+        self.streams.add(events, self.now_us())
+
+    def publisher(self) -> Publisher:
+        """Brings the real-time features to the online store."""
+        return Publisher(self.streams, self._features, self.now_us)
+
+    def now_us(self) -> int:
+        """The release's time in µs; the wall clock's while there is none."""
+        return microseconds(self._current.clock.now() if self._current else wall_clock())
 
     def offset_us(self) -> int:
         """What is added to the wall clock's times to get the release's."""

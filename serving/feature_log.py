@@ -84,7 +84,7 @@ def logged(answers: Sequence["Shown"]) -> pa.Table:
         "request_id": each(lambda shown, _: shown.request_id, text),
         "user_id": each(lambda shown, _: shown.user_id, text),
         "video_id": pa.array([video_id for shown, _ in pairs for video_id in shown.video_ids], text),
-        "position": pa.array([place for features in slates for place in range(len(features))], pa.int32()),
+        "position": pa.array([place for shown, _ in pairs for place in shown.positions], pa.int32()),
         "timestamp": each(lambda shown, _: microseconds(shown.at), time),
         "computed_for": each(lambda _, features: features.computed_for, time),
         "user_snapshot": each(lambda _, features: features.user_snapshot or None, time),

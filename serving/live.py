@@ -1,16 +1,19 @@
 """The consumer: from the event log to watch history and live counts, each event once.
 
 The log's order is the truth. A snapshot binds the counts to the position they hold for, and the watch history
-ignores an event_id that it has; so reading again from the snapshot's position counts nothing twice.
+ignores an event_id that it has; so reading again from the snapshot's position counts nothing twice. What is
+kept in memory only, the real-time features, is counted anew at the start from the log's last hour.
 """
 
 import json
 import logging
+from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Event as Flag
 from threading import Lock, Thread
 from time import monotonic
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,6 +23,8 @@ from upnext.errors import StoreError
 from upnext.ports import EventLog, WatchHistory
 
 GROUP = "live"
+MINUTE_US = 60_000_000
+HOUR_US = 60 * MINUTE_US
 BATCH = 5_000
 log = logging.getLogger(__name__)
 
@@ -33,23 +38,37 @@ class Live:
         history: WatchHistory,
         on_events: Callable[[pa.Table], None],
         offset_us: Callable[[], int],
+        on_recall: Callable[[pa.Table], None] = lambda events: None,
     ) -> None:
-        """``on_events`` hears each batch; ``offset_us`` turns the wall clock's times into the release's."""
+        """``on_events`` hears each batch, ``on_recall`` once more those of the hour before the start;
+        ``offset_us`` turns the wall clock's times into the release's."""
         self._log, self._history = event_log, history
-        self._on_events, self._offset_us = on_events, offset_us
+        self._on_events, self._offset_us, self._on_recall = on_events, offset_us, on_recall
         self._lock, self._stop = Lock(), Flag()
         self._thread: Thread | None = None
+        self._recall = ("", 0)
         self.position = ""
         self.applied = 0
         """Events applied since the start."""
+        self._marks: deque[tuple[int, str, int]] = deque()
+        """Time in µs, position and events applied before it, a minute apart: where the last hour begins."""
         self.failing = ""
         """Why the last attempt failed; empty while all is well."""
 
-    def start(self, position: str) -> None:
-        """Go on after a position, in a thread of its own."""
+    def start(self, position: str, recent: Mapping[str, Any] | None = None) -> None:
+        """Go on after a position, in a thread of its own; ``recent`` is what :attr:`recent` was there."""
         self.position = position
+        if recent:
+            self._recall = (str(recent["after"]), int(recent["events"]))
+            self._marks.append((0, str(recent["after"]), -int(recent["events"])))
         self._thread = Thread(target=self._run, name="live", daemon=True)
         self._thread.start()
+
+    @property
+    def recent(self) -> dict[str, object]:
+        """Where the events of the last hour begin in the log, and how many there are up to the position."""
+        _, after, before = self._marks[0] if self._marks else (0, self.position, self.applied)
+        return {"after": after, "events": self.applied - before}
 
     @property
     def running(self) -> bool:
@@ -88,14 +107,35 @@ class Live:
 
     def _step(self) -> int:
         """Apply one batch; says how many events it had. Needs the lock."""
+        self._look_back()
         batch = self._log.read(self.position, BATCH)
         if batch.events.num_rows:
+            self._mark(batch.events)
             events = _shifted(batch.events, self._offset_us())
             self._history.add(events.filter(pc.not_equal(events["event_type"], "impression")))
             self._on_events(events)
         self.position = batch.position
         self.applied += batch.events.num_rows
         return int(batch.events.num_rows)
+
+    def _mark(self, events: pa.Table) -> None:
+        """Remember where a minute begins, and forget what lies more than an hour before the newest event."""
+        newest = pc.max(pc.cast(events["timestamp"], pa.int64())).as_py()
+        if not self._marks or newest - self._marks[-1][0] >= MINUTE_US:
+            self._marks.append((newest, self.position, self.applied))
+        while len(self._marks) > 1 and self._marks[1][0] < newest - HOUR_US - MINUTE_US:
+            self._marks.popleft()
+
+    def _look_back(self) -> None:
+        """Let the events of the hour before the start be counted anew. Needs the lock."""
+        position, left = self._recall
+        while left > 0:
+            batch = self._log.read(position, min(left, BATCH))
+            if not batch.events.num_rows:
+                break
+            self._on_recall(_shifted(batch.events, self._offset_us()))
+            position, left = batch.position, left - batch.events.num_rows
+            self._recall = (position, left)
 
     def _run(self) -> None:
         pause_s = 0.05

@@ -1,18 +1,23 @@
 """The second stage: features of viewer, videos and moment, one call of the network, one score."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from feature_repo.context import CONTEXT_HISTORY, context_features
+from feature_repo.request import CANDIDATE_NAMES, of_candidates, places
+from feature_repo.specs import USER_VIEW, VIDEO_VIEW
+from models.affinity import Affinities
 from models.bundle import Bundle
 from models.crosses import Viewers
+from models.hashing import hashed_texts
 from models.layout import FeatureLayout
-from serving.viewer import Crowd
+from serving.streams import StreamReader
+from serving.viewer import Crowd, Viewer
 
 
 @dataclass(frozen=True)
@@ -50,34 +55,72 @@ class Ranker(Protocol):
 
 @dataclass(frozen=True)
 class BundleRanker:
-    """The bundle's ranker on the bundle's own video features, gathered by row."""
+    """The bundle's ranker on the bundle's own video features, gathered by row, and on what streams say."""
 
     bundle: Bundle
+    live: StreamReader
 
     def rank(self, crowd: Crowd, rows: NDArray[np.int32]) -> Ranked:
         if not len(rows):
             return Ranked(np.empty(0, np.float32), {})
         bundle, viewer = self.bundle, crowd.viewers[0]
-        now = np.asarray([viewer.now])
-        viewers = Viewers(
-            histories=crowd.histories,
-            als=crowd.als,
-            tower=crowd.tower,
-            now=now,
-            region=bundle.crosses.region_codes([viewer.region]),
-            language=bundle.crosses.language_codes([viewer.language]),
-        )
-        recent = crowd.histories.newest(CONTEXT_HISTORY)
-        context = context_features(self._context, now, [viewer.surface], [viewer.device], recent)
+        videos = bundle.video_features[rows]
         inputs = RankInputs(
-            user=viewer.features,
-            context=context[0],
-            video=bundle.video_features[rows],
-            cross=bundle.crosses.features(viewers, rows[None, :])[0],
+            user=viewer.features[self._places["user"]],
+            context=self._moment(crowd),
+            video=videos[:, self._places["video"]],
+            cross=self._candidates(crowd, rows, videos)[:, self._places["cross"]],
         )
         heads = bundle.scorer.score(inputs.user, inputs.video, inputs.context, inputs.cross)
         return Ranked(bundle.weights.score(heads), heads, inputs)
 
+    def _moment(self, crowd: Crowd) -> NDArray[np.float32]:
+        """float32[dc]."""
+        viewer, layout = crowd.viewers[0], FeatureLayout.of(self.bundle.scorer.schema.context)
+        recent = crowd.histories.newest(CONTEXT_HISTORY)
+        now, asked = np.asarray([viewer.now]), np.asarray([viewer.query_age_s])
+        context: NDArray[np.float32] = context_features(
+            layout, now, [viewer.surface], [viewer.device], recent, asked
+        )[0]
+        return context
+
+    def _candidates(
+        self, crowd: Crowd, rows: NDArray[np.int32], videos: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """float32[n, d], columns of CANDIDATE_NAMES."""
+        bundle, viewer = self.bundle, crowd.viewers[0]
+        viewers = Viewers(
+            histories=crowd.histories,
+            als=crowd.als,
+            tower=crowd.tower,
+            now=np.asarray([viewer.now]),
+            region=bundle.crosses.region_codes([viewer.region]),
+            language=bundle.crosses.language_codes([viewer.language]),
+        )
+        return of_candidates(
+            bundle.crosses.features(viewers, rows[None, :])[0],
+            self._affinities.features(viewer.features[None], videos, _query(viewer)),
+            self.live.of_videos(rows, viewer.now),
+            self.live.of_user(viewer.user_id, viewer.now),
+        )
+
     @cached_property
-    def _context(self) -> FeatureLayout:
-        return FeatureLayout.of(self.bundle.scorer.schema.context)
+    def _places(self) -> Mapping[str, Any]:
+        """Where the ranker's inputs are among the columns of each block."""
+        schema = self.bundle.scorer.schema
+        blocks: dict[str, Sequence[str]] = {
+            "user": self.bundle.manifest.layouts[USER_VIEW].names,
+            "video": self.bundle.manifest.layouts[VIDEO_VIEW].names,
+            "cross": CANDIDATE_NAMES,
+        }
+        return {block: places(names, schema.block(block)) for block, names in blocks.items()}
+
+    @cached_property
+    def _affinities(self) -> Affinities:
+        layouts = self.bundle.manifest.layouts
+        return Affinities.of(layouts[USER_VIEW].names, layouts[VIDEO_VIEW].names)
+
+
+def _query(viewer: Viewer) -> NDArray[np.float32]:
+    """The words of the last search, float32[1, w]; zeros without one."""
+    return hashed_texts([viewer.query])

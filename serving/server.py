@@ -103,7 +103,11 @@ class Server:
             self.telemetry.features_lost.inc,
         )
         self.live = Live(
-            self.stores.event_log, self.stores.history, self.engine.count_live, self.engine.offset_us
+            self.stores.event_log,
+            self.stores.history,
+            self.engine.count_live,
+            self.engine.offset_us,
+            self.engine.recount,
         )
         self.watcher = Watcher(
             Releases(settings), release, self.engine.use, lambda how: self.telemetry.swaps.labels(how).inc()
@@ -161,8 +165,9 @@ class Server:
         state: dict[str, Any] = load_state(self._state_file)
         self.engine.live.restore(state.get("counts", {}))
         self.engine.exposure.restore(state.get("exposure", {}))
-        self.live.start(state.get("position", ""))
+        self.live.start(state.get("position", ""), state.get("recent"))
         self._spawn("snapshots", self._keep)
+        self._spawn("streams", lambda: self.engine.publisher().run(self._stop))
 
     def _keep(self) -> None:
         while not self._stop.wait(SNAPSHOT_S):
@@ -170,8 +175,12 @@ class Server:
 
     def _snapshot(self) -> None:
         def save(position: str) -> None:
-            counts = {"counts": self.engine.live.state(), "exposure": self.engine.exposure.state()}
-            save_state(self._state_file, position, counts)
+            kept: dict[str, object] = {
+                "counts": self.engine.live.state(),
+                "exposure": self.engine.exposure.state(),
+                "recent": self.live.recent,
+            }
+            save_state(self._state_file, position, kept)
 
         try:
             self.live.frozen(save)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
+from math import nan
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from feature_repo.context import QUERY_FRESH_S
 from models.catalogue import Catalogue
 from models.history import Histories, viewer_history
 from serving.clock import microseconds
@@ -18,8 +20,6 @@ from upnext.ports import Profiles, WatchHistory
 
 SEEN = 200
 """Videos of the past that post-ranking looks at; models take the newest of them."""
-SEARCH_FRESH_S = 1_800.0
-"""Seconds for which a search tells what a viewer is after."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class Viewer:
     topics: tuple[str, ...] = ()
     segments: tuple[str, ...] = ()
     query: str = ""
+    query_age_s: float = nan
     seed: int = -1
     surface: str = "home"
     allow_restricted: bool = False
@@ -131,6 +132,7 @@ def put_together(
     recent, profile = found.get("history"), found.get("profile") or {}
     some = recent is not None and recent.num_rows > 0
     features, features_at = found.get("user_features", (unknown, 0))
+    query, query_age_s = latest_query(recent, now) if some else ("", nan)
     return Viewer(
         user_id=user_id,
         now=microseconds(now),
@@ -143,18 +145,20 @@ def put_together(
         topics=tuple(profile.get("topics") or ()),
         segments=tuple(profile.get("segments") or ()),
         kids=bool(profile.get("kids_mode")),
-        query=latest_query(recent, now) if some else "",
+        query=query,
+        query_age_s=query_age_s,
         known=some or bool(profile),
     )
 
 
-def latest_query(recent: pa.Table, now: datetime) -> str:
-    """What was searched for last, when that was within ``SEARCH_FRESH_S`` of ``now``; else nothing."""
+def latest_query(recent: pa.Table, now: datetime) -> tuple[str, float]:
+    """What was searched for last and how many seconds ago; ("", nan) unless within ``QUERY_FRESH_S``."""
     searches = recent.filter(pc.equal(recent["event_type"], "search"))
     if not searches.num_rows:
-        return ""
+        return "", nan
     times = pc.cast(searches["timestamp"], pa.int64()).to_numpy()
     newest = int(times.argmax())
-    if microseconds(now) - int(times[newest]) > SEARCH_FRESH_S * 1e6:
-        return ""
-    return str(searches["query"][newest].as_py() or "")
+    age_s = (microseconds(now) - int(times[newest])) / 1e6
+    if age_s > QUERY_FRESH_S:
+        return "", nan
+    return str(searches["query"][newest].as_py() or ""), max(age_s, 0.0)

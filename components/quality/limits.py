@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
-from feature_repo.specs import LOG_COUNT, LOG_SECONDS, SHARE, FeatureSpec
+from feature_repo.specs import COMPONENT, LOG_COUNT, LOG_SECONDS, SHARE, FeatureSpec
 
 HALF = float(np.finfo(np.float16).max)
 """Largest number that the packed store holds in half precision."""
@@ -27,6 +27,7 @@ UNITS = {
     "ln(1+h)": Range(0.0, 15.0),  # e^15 hours: 370 years
     "ln(1+d)": Range(0.0, 12.0),
     "nat": Range(0.0, 25.0),
+    COMPONENT: Range(-1.0, 1.0),
 }
 """Range of a feature by its unit; any other unit gets what half precision holds."""
 

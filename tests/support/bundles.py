@@ -8,20 +8,19 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from feature_repo.context import context_layout
-from feature_repo.specs import USER, VIDEO
+from feature_repo.layout import layouts
+from feature_repo.request import CONTEXT, ranker_schema
+from feature_repo.specs import VIDEO
 from models.als import AlsConfig, AlsModel
 from models.bundle import Bundle, assemble
 from models.catalogue import Catalogue
-from models.crosses import CROSS_NAMES
-from models.layout import FeatureLayout
 from models.neighbours import Neighbours
 from models.popularity import Popularity
-from models.rank_data import RankSchema
 from tests.support.videos import NOW, catalogue_of
 
 VIDEOS, WIDTH = 120, 8
 HEADS = ("click", "long_view", "like", "share", "not_interested", "relevance", "watch_s")
-LAYOUTS = {spec.name: FeatureLayout.of(spec.names) for spec in (USER, VIDEO)}
+LAYOUTS = layouts()
 LIKED = {
     "als_score": 1.0,
     "als_similarity_max": 3.0,
@@ -108,15 +107,8 @@ def save_neighbours(folder, vectors, k=10):
 def save_ranker(folder):
     """A network of one layer: every head is a sigmoid of the same weighted cross features, nan taken as 0."""
     folder.mkdir(parents=True)
-    schema = RankSchema(
-        user=USER.names,
-        video=VIDEO.names,
-        context=context_layout(["home"], ["phone"]).names,
-        cross=CROSS_NAMES,
-        user_layout=LAYOUTS[USER.name].hash,
-        video_layout=LAYOUTS[VIDEO.name].hash,
-    )
-    weights = np.asarray([[LIKED.get(name, 0.0)] * len(HEADS) for name in CROSS_NAMES], np.float32)
+    schema = ranker_schema(LAYOUTS | {CONTEXT: context_layout(["home"], ["phone"])})
+    weights = np.asarray([[LIKED.get(name, 0.0)] * len(HEADS) for name in schema.cross], np.float32)
     scale = np.asarray([1.0] * 4 + [0.01, 1.0, 30.0], np.float32)
     nodes = [
         helper.make_node("IsNaN", ["cross"], ["unknown"]),

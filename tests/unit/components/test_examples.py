@@ -14,7 +14,7 @@ from components.features import TIMESTAMP, build_features
 from components.split import split_times, time_span
 from feature_repo.context import CONTEXT_HISTORY, context_features
 from feature_repo.offline import SNAPSHOT, snapshot, snapshot_name, snapshots
-from feature_repo.specs import USER, VIDEO
+from feature_repo.specs import USER, VIDEO, VIEWS
 from models.columns import micros
 from models.dataset import Dataset, Examples
 from tests.support.small_log import END, START, TIME, Log, outcome, outcomes, small_log
@@ -172,7 +172,7 @@ def knows_only_the_past(stores: Stores) -> bool:
         known = log.outcomes.filter(pa.array(micros(log.outcomes["engaged_at"]) < micros_of(at)))
         with Log(known, log.videos, log.users).write(stores.settings.home / f"{at:%d%H}") as past:
             build_features(past.lake, at, at, threads=1)
-            for view in (USER.name, VIDEO.name):
+            for view in VIEWS:
                 if snapshot(past.lake, view, at)[1].tobytes() != snapshot(stores.lake, view, at)[1].tobytes():
                     return False
     return True

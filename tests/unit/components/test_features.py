@@ -3,12 +3,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from components.features import build_features, snapshot_times
 from components.split import split_times, time_span
-from feature_repo.offline import snapshot, snapshots
-from feature_repo.specs import USER, VIDEO
+from feature_repo.layout import layouts
+from feature_repo.offline import SNAPSHOT, snapshot, snapshots
+from feature_repo.specs import CREATOR, USER, VIDEO, VIEWS
+from feature_repo.vectors import VISUAL_TABLE
 from tests.support.small_log import DAYS, END, START, small_log
 from upnext.errors import EmptyData
 from upnext.stores import Stores
@@ -42,7 +45,7 @@ def test_a_snapshot_is_the_same_whichever_run_takes_it(stores: Stores, tmp_path:
     with small_log().write(tmp_path / "again") as other:
         build_features(other.lake, SINCE, SINCE + HOUR, threads=2)
         build_features(other.lake, END, END, threads=2)
-        for view in (USER.name, VIDEO.name):
+        for view in VIEWS:
             for at in (SINCE, END):
                 ids, rows = snapshot(stores.lake, view, at)
                 more_ids, more_rows = snapshot(other.lake, view, at)
@@ -91,3 +94,39 @@ def test_the_span_ends_where_the_interval_does(stores: Stores) -> None:
     first, until = time_span(stores.lake, END)
     assert START <= first < START + timedelta(hours=12)
     assert until == END and DAYS == 12
+
+
+def test_values_are_those_that_their_dtype_holds(stores: Stores) -> None:
+    build_features(stores.lake, END, END, threads=1)
+    for view in VIEWS.values():
+        rows = snapshot(stores.lake, view.name, END)[1]
+        packed = layouts()[view.name]
+        np.testing.assert_array_equal(packed.unpack_many(packed.pack(rows)), rows)
+
+
+def test_a_table_of_other_features_is_made_anew(stores: Stores) -> None:
+    lake = stores.lake
+    build_features(lake, SINCE, END, threads=1)
+    fewer = lake.read(VIDEO.table).drop_columns([VIDEO.names[0]])
+    lake.overwrite(VIDEO.table, fewer, [SNAPSHOT])
+    assert build_features(lake, END, END, threads=1)["snapshots"] == 1
+    assert snapshots(lake, VIDEO.name) == [END] and len(snapshots(lake, USER.name)) == 3
+    assert np.isfinite(snapshot(lake, VIDEO.name, END)[1]).all()
+
+
+def test_a_candidate_carries_its_creator_and_its_looks(stores: Stores) -> None:
+    lake = stores.lake
+    looks = np.random.default_rng(0).normal(size=(2, 32)).astype(np.float32)
+    visual = pa.array(looks.tolist(), pa.list_(pa.float32(), 32))
+    lake.overwrite(VISUAL_TABLE, pa.table({"video_id": ["v1", "v7"], "visual": visual}))
+    build_features(lake, END, END, threads=1)
+    ids, videos = snapshot(lake, VIDEO.name, END)
+    creators, of_creators = snapshot(lake, CREATOR.name, END)
+    copied = [VIDEO.names.index(f"creator_{name}") for name in CREATOR.names]
+    seen = [VIDEO.names.index(f"visual_{place}") for place in range(32)]
+    for row in lake.read("videos").to_pylist():
+        mine = videos[ids.index(row["video_id"])]
+        if row["creator_id"]:
+            np.testing.assert_array_equal(mine[copied], of_creators[creators.index(row["creator_id"])])
+        known = {"v1": looks[0], "v7": looks[1]}.get(row["video_id"], np.zeros(32, np.float32))
+        np.testing.assert_allclose(mine[seen], known / max(np.linalg.norm(known), 1e-9), atol=1e-3)

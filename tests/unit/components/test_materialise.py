@@ -28,7 +28,9 @@ from upnext.errors import MissingData
 from upnext.settings import Settings
 from upnext.stores import Stores, connect
 
-NOTHING = {"user_features": 0, "video_features": 0, "videos": 0, "users": 0, "events": 0, "deleted": 0}
+NOTHING = dict.fromkeys(
+    ("user_features", "video_features", "creator_features", "videos", "users", "events", "deleted"), 0
+)
 HOUR = timedelta(hours=1)
 
 
@@ -88,7 +90,14 @@ def test_everything_is_there_and_a_second_run_writes_nothing(stores: Stores) -> 
     build_features(stores.lake, END, END, threads=1)
     told: list[int] = []
     counts = materialise(stores, stores.settings, END, progress=lambda done, _: told.append(done))
-    written = {"user_features": 12, "video_features": 25, "videos": 25, "users": 11, "events": 1}
+    written = {
+        "user_features": 12,
+        "video_features": 25,
+        "creator_features": 5,
+        "videos": 25,
+        "users": 11,
+        "events": 1,
+    }
     assert counts == NOTHING | written
     assert told == sorted(told) and told[-1] == sum(written.values())
     packed = PackedFeatures(stores.online_features, layouts())
@@ -202,7 +211,7 @@ with connect(settings) as stores:
 def test_killed_runs_go_on_where_they_were_and_end_with_the_same(
     stores: Stores, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """SIGKILL after 4 batches (in the features), then 6 (in the tables), then 9 (in the events)."""
+    """SIGKILL after 4 batches (in the features), then 6 (in the tables), then 10 (in the events)."""
     log = [event(place, "watch", place / 5) for place in range(80)]
     whole = small_log().write(tmp_path_factory.mktemp("whole"))
     for each in (stores, whole):
@@ -210,7 +219,7 @@ def test_killed_runs_go_on_where_they_were_and_end_with_the_same(
         build_features(each.lake, END, END, threads=1)
     home, batches = stores.settings.home, []
     stores.close()
-    for patience in (4, 6, 9):
+    for patience in (4, 6, 10):
         command = [sys.executable, "-c", KILLED, str(home), str(patience), END.isoformat()]
         child = subprocess.run(command, check=False, env=os.environ | {"PYTHONPATH": str(Path.cwd())})
         assert child.returncode == -signal.SIGKILL

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,8 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from feature_repo.aggregates import SMOOTHING, as_of, facts, user_features, video_features
-from feature_repo.specs import USER, VIDEO, WINDOWS
+from feature_repo.aggregates import SMOOTHING, as_of, facts
+from feature_repo.specs import CREATOR, DAYPARTS, QUANTILES, USER, VIDEO, WINDOWS
+from feature_repo.user_aggregates import user_features, watched_pairs
+from feature_repo.video_aggregates import creator_features, video_features
 from tests.support.small_log import END, START, Log, outcome, outcomes, small_log
 
 Row = dict[str, Any]
@@ -28,6 +30,14 @@ def computed(log: Log, at: datetime) -> tuple[pa.Table, pa.Table]:
     videos = video_features(past, as_of(con.table("videos"), "uploaded_at", at)).to_pyarrow()
     con.disconnect()
     return users, videos
+
+
+def creators_of(videos: pa.Table) -> dict[str, Row]:
+    con = ibis.duckdb.connect(threads=1)
+    con.con.register("videos", videos)
+    rows = creator_features(con.table("videos")).to_pyarrow().to_pylist()
+    con.disconnect()
+    return {row["creator_id"]: row for row in rows}
 
 
 def log1p(value: float) -> float:
@@ -71,6 +81,34 @@ def rates(mine: Counter[str], everyone: Counter[str]) -> dict[str, float]:
     return out
 
 
+def windowed_rates(mine: list[Row], at: datetime, everyone: Counter[str]) -> dict[str, float]:
+    """Rates over 30, 7 and 1 days, each the prior of the next."""
+    out: dict[str, float] = {}
+    for name, (part, whole) in RATES.items():
+        prior = everyone[part] / everyone[whole] if everyone[whole] else 0.0
+        for window, days in reversed(WINDOWS.items()):
+            total = counts(within(mine, at, days))
+            prior = (total[part] + SMOOTHING * prior) / (total[whole] + SMOOTHING)
+            named = name if window == "30d" else f"{name}_{window}"
+            out[named] = log1p(prior / 1000) if name == "mean_watch_s" else prior
+    return out
+
+
+def quantiles(mine: list[Row], at: datetime) -> dict[str, float]:
+    out = {}
+    for window in ("7d", "30d"):
+        parts = sorted(
+            row["watch_fraction"]
+            for row in within(mine, at, WINDOWS[window])
+            if row["watched"] and row["watch_ms"] is not None and row["duration_ms"] is not None
+        )
+        for quantile in QUANTILES:
+            place = math.ceil(len(parts) * quantile / 100) - 1
+            found = (min(math.floor(round(parts[place] * 1e6) / 50_000), 19) + 1) / 20 if parts else 0.0
+            out[f"watch_p{quantile}_{window}"] = found
+    return out
+
+
 def windowed(rows: list[Row], at: datetime) -> dict[str, float]:
     out = {}
     for window, days in WINDOWS.items():
@@ -102,23 +140,29 @@ def expected_videos(log: Log, at: datetime) -> dict[str, dict[str, float]]:
         by_creator = [
             other for other in there if video["creator_id"] and other["creator_id"] == video["creator_id"]
         ]
-        creator = counts(row for other in by_creator for row in of[other["video_id"]])
-        creator_rates = rates(creator, everyone)
+        of_creator = [row for other in by_creator for row in of[other["video_id"]]]
+        creator = counts(of_creator)
+        in_region = [other for other in there if other["region"] == video["region"]]
+        uploads = [other["uploaded_at"] for other in by_creator if other["uploaded_at"]]
         day = counts(within(mine, at, 1))["watches"]
         age = None if video["uploaded_at"] is None else (at - video["uploaded_at"]).total_seconds() / 3600
         out[name] = {
             **windowed(mine, at),
-            **rates(counts(mine), everyone),
+            **windowed_rates(mine, at, everyone),
+            **quantiles(mine, at),
             "age_h": -1.0 if age is None else log1p(age),
             "duration_s": -1.0 if video["duration_ms"] is None else log1p(video["duration_ms"] / 1000),
             "viewers_7d": log1p(len({row["user_id"] for row in within(mine, at, 7) if row["watched"]})),
             "trend": math.log((day + 1) / (week[name] / 7 + 1)),
             "popularity": percentile(week[name], list(week.values())),
             "category_popularity": percentile(week[name], [week[other["video_id"]] for other in same]),
+            "region_popularity": percentile(week[name], [week[other["video_id"]] for other in in_region]),
             "creator_videos": log1p(len(by_creator)),
-            "creator_impressions_30d": log1p(creator["impressions"]),
-            "creator_watches_30d": log1p(creator["watches"]),
-            **{f"creator_{rate}": creator_rates[rate] for rate in ("ctr", "long_view_rate", "mean_watch_s")},
+            "creator_watches_7d": log1p(counts(within(of_creator, at, 7))["watches"]),
+            **{f"creator_{name}_30d": log1p(creator[name]) for name in ("impressions", "clicks", "watches")},
+            "creator_watch_s_30d": log1p(creator["watch_ms"] / 1000),
+            **{f"creator_{name}": rate for name, rate in rates(creator, everyone).items()},
+            "creator_idle_h": log1p((at - max(uploads)).total_seconds() / 3600) if uploads else -1.0,
         }
     return out
 
@@ -141,6 +185,14 @@ def expected_users(log: Log, at: datetime) -> dict[str, dict[str, float]]:
     }
 
 
+def sessions(rows: list[Row]) -> int:
+    return len({row["session_id"] or row["request_id"] or row["date"] for row in rows})
+
+
+def share_of(rows: list[Row], chosen: Callable[[datetime], bool]) -> float:
+    return sum(chosen(row["engaged_at"]) for row in rows) / len(rows) if rows else 0.0
+
+
 def expected_user(
     mine: list[Row], name: str, at: datetime, overall: Counter[str], video: dict[str, Row]
 ) -> dict[str, float]:
@@ -149,12 +201,10 @@ def expected_user(
     lengths = [row["duration_ms"] for row in watched if row["duration_ms"] is not None]
     categories = Counter(video[row["video_id"]]["category"] for row in watched)
     categories.pop(None, None)
-    creators = {video[row["video_id"]]["creator_id"] for row in watched} - {None}
+    creators = Counter(video[row["video_id"]]["creator_id"] for row in watched)
+    creators.pop(None, None)
+    days = max(sessions(month), 1)
     total = sum(categories.values())
-
-    def sessions(rows: list[Row]) -> int:
-        return len({row["session_id"] or row["request_id"] or row["date"] for row in rows})
-
     last = max((row["engaged_at"] for row in mine), default=None)
     return {
         **windowed(mine, at),
@@ -164,6 +214,14 @@ def expected_user(
         "creators_30d": log1p(len(creators)),
         "category_entropy": -sum(n / total * math.log(n / total) for n in categories.values()),
         "top_category_share": max(categories.values()) / total if total else 0.0,
+        "top_creator_share": max(creators.values()) / sum(creators.values()) if creators else 0.0,
+        "session_watches": log1p(len(watched) / days),
+        "session_watch_s": log1p(counts(month)["watch_ms"] / days / 1000),
+        **{
+            f"{name}_share": share_of(watched, lambda time, part=part: time.hour // 6 == part)
+            for part, name in enumerate(DAYPARTS)
+        },
+        "weekend_share": share_of(watched, lambda time: time.weekday() >= 5),
         "idle_h": -1.0 if last is None else log1p((at - last).total_seconds() / 3600),
         "sessions_7d": log1p(sessions(within(mine, at, 7))),
         "sessions_30d": log1p(sessions(month)),
@@ -191,16 +249,16 @@ def test_features_are_what_their_descriptions_say(seed: int, at: datetime) -> No
         (videos, VIDEO, expected_videos(log, at)),
     ):
         assert table[view.key].to_pylist() == sorted(expected)
-        for name in view.names:
+        for name in view.plain:
             want = [expected[entity][name] for entity in table[view.key].to_pylist()]
             np.testing.assert_allclose(table[name].to_numpy(), want, rtol=2e-5, atol=2e-6, err_msg=name)
 
 
 def test_columns_are_the_declared_ones_in_their_order() -> None:
     users, videos = computed(small_log(rows=5), END)
-    assert users.column_names == [USER.key, *USER.names]
-    assert videos.column_names == [VIDEO.key, *VIDEO.names]
-    assert set(users.schema.types[1:]) | set(videos.schema.types[1:]) == {pa.float32()}
+    assert users.column_names == [USER.key, *USER.plain]
+    assert videos.column_names == [VIDEO.key, "creator_id", *VIDEO.plain]
+    assert set(users.schema.types[1:]) | set(videos.schema.types[2:]) == {pa.float32()}
 
 
 def test_an_event_at_the_time_of_the_snapshot_is_not_in_it() -> None:
@@ -231,6 +289,8 @@ def test_nothing_ever_happened() -> None:
     assert videos.num_rows == log.videos.num_rows
     for table in (users, videos):
         for name in table.column_names[1:]:
+            if name == "creator_id":
+                continue
             assert table[name].null_count == 0
             assert np.isfinite(table[name].to_numpy()).all(), name
 
@@ -241,3 +301,38 @@ def test_rows_in_another_order_give_the_same_bytes() -> None:
     other = Log(log.outcomes.take(shuffled), log.videos.slice(3), log.users)
     whole = Log(log.outcomes, log.videos.slice(3), log.users)
     assert computed(whole, END) == computed(other, END)
+
+
+def test_a_creators_features_are_those_in_its_videos() -> None:
+    videos = computed(small_log(), END)[1]
+    of_creator = creators_of(videos)
+    assert set(of_creator) == set(videos["creator_id"].to_pylist()) - {None}
+    for row in videos.to_pylist():
+        if row["creator_id"]:
+            for name in CREATOR.plain:
+                assert row[f"creator_{name}"] == of_creator[row["creator_id"]][name]
+
+
+def test_pairs_that_tastes_are_made_of() -> None:
+    at, log = START + timedelta(days=20), small_log(rows=0)
+    rows = [
+        outcome("u1", "v1", at - timedelta(days=8), watched=True, watch_ms=900, watch_fraction=0.5),
+        outcome(
+            "u1", "v1", at - timedelta(days=2), watched=True, watch_ms=100, watch_fraction=0.2, liked=True
+        ),
+        outcome("u1", "v2", at - timedelta(days=1), clicked=True),
+        outcome("u2", "v2", at - timedelta(days=1), watched=True, watch_ms=7, not_interested=True),
+        outcome("u2", "v4", at - timedelta(days=1)),
+        outcome("u2", "v5", at - timedelta(days=31), watched=True, watch_ms=7, watch_fraction=1.0),
+    ]
+    con = ibis.duckdb.connect(threads=1)
+    con.con.register("outcomes", outcomes(rows))
+    con.con.register("videos", log.videos)
+    past = as_of(facts(con.table("outcomes"), con.table("videos")), "known_us", at)
+    found = {(row["user_id"], row["video_id"]): row for row in watched_pairs(past).to_pyarrow().to_pylist()}
+    con.disconnect()
+    assert {pair: (row["watch_ms"], row["strength_ppm"]) for pair, row in found.items()} == {
+        ("u1", "v1"): (1_000, 1_200_000),
+        ("u1", "v2"): (0, 100_000),
+        ("u2", "v2"): (7, 0),
+    }

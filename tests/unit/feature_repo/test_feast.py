@@ -13,7 +13,7 @@ from feast import FeatureStore
 from feast.repo_operations import get_repo_files
 
 import feature_repo
-from feature_repo.layout import defaults_of, layout_of, layouts
+from feature_repo.layout import defaults_of, layout_of, layouts, spec_layout
 from feature_repo.offline import (
     SNAPSHOT,
     aligned,
@@ -24,8 +24,20 @@ from feature_repo.offline import (
     snapshots,
 )
 from feature_repo.packed import PackedFeatures
+from feature_repo.pages import PAGE, page
 from feature_repo.repo import feature_store
-from feature_repo.specs import USER, VIDEO, VIEWS, ViewSpec
+from feature_repo.specs import (
+    CREATOR,
+    OWNER,
+    STREAMS,
+    USER,
+    USER_STREAM,
+    VIDEO,
+    VIDEO_STREAM,
+    VIEWS,
+    ViewSpec,
+)
+from feature_repo.vectors import rounded
 from feature_repo.views import RANKER, TIMESTAMP
 from tests.support.small_log import END, START, TIME
 from upnext.errors import LayoutMismatch, MissingData, NotFound
@@ -33,13 +45,13 @@ from upnext.settings import Settings
 from upnext.stores import Stores, connect
 
 TIMES = [START + timedelta(hours=hour) for hour in (0, 24, 36, 48)]
-IDS = {USER.name: ["u0", "u1", "u2"], VIDEO.name: ["v0", "v1", "v2", "v3"]}
+IDS = {USER.name: ["u0", "u1", "u2"], VIDEO.name: ["v0", "v1", "v2", "v3"], CREATOR.name: ["k0", "k1"]}
 
 
 def feature_rows(view: ViewSpec, at: datetime, ids: list[str], seed: int) -> pa.Table:
     rows = np.random.default_rng(seed).random((len(ids), len(view.names)), np.float32)
     columns = {view.key: ids, **{name: rows[:, place] for place, name in enumerate(view.names)}}
-    table = pa.table(columns).append_column(TIMESTAMP, pa.array([at] * len(ids), TIME))
+    table = rounded(view, pa.table(columns), {}).append_column(TIMESTAMP, pa.array([at] * len(ids), TIME))
     return table.append_column(SNAPSHOT, pa.array([snapshot_name(at)] * len(ids)))
 
 
@@ -121,14 +133,15 @@ def test_snapshots_are_listed_and_read_as_of_a_time(stores: Stores) -> None:
     )
     with pytest.raises(MissingData, match="upnext step features"):
         snapshot(stores.lake, VIDEO.name, START - timedelta(seconds=1))
-    with pytest.raises(NotFound, match="user_features, video_features"):
-        snapshots(stores.lake, "creator_features")
+    with pytest.raises(NotFound, match="user_features, video_features, creator_features"):
+        snapshots(stores.lake, "channel_features")
 
 
 def test_materialised_by_feast_or_directly_the_online_store_holds_the_same(
     stores: Stores, store: FeatureStore
 ) -> None:
-    store.materialize(START - timedelta(days=1), END, disable_event_timestamp=False)
+    since = START - timedelta(days=1)
+    store.materialize(since, END, feature_views=list(VIEWS), disable_event_timestamp=False)
     packed = PackedFeatures(stores.online_features, layouts())
     for view in VIEWS.values():
         ids, rows = snapshot(stores.lake, view.name, END)
@@ -147,6 +160,19 @@ def test_materialised_by_feast_or_directly_the_online_store_holds_the_same(
         assert answer[f"{USER.name}__{name}"] == [value, value]
 
 
+def test_what_is_pushed_to_a_stream_view_is_served_and_packed(stores: Stores, store: FeatureStore) -> None:
+    import pandas as pd
+
+    values = {name: [float(place)] for place, name in enumerate(VIDEO_STREAM.names)}
+    row = pd.DataFrame({VIDEO.key: ["v1"], TIMESTAMP: [END], **values})
+    store.push(f"{VIDEO_STREAM.name}_push", row)
+    packed = PackedFeatures(stores.online_features, {VIDEO_STREAM.name: spec_layout(VIDEO_STREAM)})
+    assert packed.read_matrix(VIDEO_STREAM.name, ["v1"]).tolist() == [list(range(len(VIDEO_STREAM.names)))]
+    asked = [f"{VIDEO_STREAM.name}:clicks_5m", f"{USER_STREAM.name}:session_depth"]
+    answer = store.get_online_features(asked, [{"user_id": "u1", "video_id": "v1"}]).to_dict()
+    assert answer["clicks_5m"] == [1.0] and answer["session_depth"] == [None]
+
+
 def test_a_release_of_another_layout_is_refused(stores: Stores, store: FeatureStore) -> None:
     from models.layout import FeatureLayout
 
@@ -157,13 +183,19 @@ def test_a_release_of_another_layout_is_refused(stores: Stores, store: FeatureSt
 
 
 def test_every_feature_is_described(store: FeatureStore) -> None:
-    for spec in VIEWS.values():
+    for spec in (*VIEWS.values(), *STREAMS.values()):
         view = store.get_feature_view(spec.name)
         assert [field.name for field in view.features] == list(spec.names)
-        assert all(field.description and field.tags["unit"] for field in view.features)
+        for field in view.features:
+            assert field.description and field.tags["unit"] and field.tags["owner"] == OWNER
         assert view.owner and view.description
-        assert layouts()[spec.name] == layout_of(view)
-        assert defaults_of(view).tolist() == defaults(spec.name).tolist()
+        assert spec_layout(spec) == layout_of(view)
+        assert defaults_of(view).tolist() == np.float32([each.default for each in spec.features]).tolist()
+    assert 200 <= spec_layout(VIDEO).size <= 400
+
+
+def test_the_page_of_features_is_up_to_date() -> None:
+    assert PAGE.read_text() == page(), "run `.venv/bin/python -m feature_repo docs`"
 
 
 def test_feast_reads_the_definitions_and_nothing_else() -> None:
@@ -171,9 +203,20 @@ def test_feast_reads_the_definitions_and_nothing_else() -> None:
     assert [file.name for file in get_repo_files(folder)] == ["definitions.py"]
 
 
-def test_feasts_own_commands_find_nothing_to_change(settings: Settings, store: FeatureStore) -> None:
-    command = [sys.executable, "-m", "feature_repo", "feature-views", "list"]
-    environment = {"UPNEXT_HOME": str(settings.home), "PATH": "/usr/bin:/bin", "HOME": str(settings.home)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+def environment(home: Path) -> dict[str, str]:
+    return {"UPNEXT_HOME": str(home), "PATH": "/usr/bin:/bin", "HOME": str(home)}
+
+
+def run(home: Path, *arguments: str) -> str:
+    command = [sys.executable, "-m", "feature_repo", *arguments]
+    done = subprocess.run(command, env=environment(home), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert VIDEO.name in done.stdout
+    return done.stdout
+
+
+def test_feasts_own_commands_apply_and_then_plan_nothing(tmp_path: Path) -> None:
+    applied = run(tmp_path, "apply", "--skip-source-validation")
+    for name in (*VIEWS, *STREAMS):
+        assert f"infrastructure for {name}" in applied
+    planned = run(tmp_path, "plan", "--skip-source-validation")
+    assert "No changes to registry" in planned and "Created" not in planned, planned

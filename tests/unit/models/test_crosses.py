@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.catalogue import Catalogue
-from models.crosses import CROSS_NAMES, Crosses, Viewers
+from models.cross_specs import CROSS_NAMES
+from models.crosses import Crosses, Viewers
 from models.history import Histories
 from models.popularity import Popularity
 from upnext.contracts import VIDEOS
@@ -111,6 +112,15 @@ def test_the_candidate_itself(crosses: Crosses) -> None:
     assert values["duration_ratio"] == pytest.approx(0, abs=1e-6)  # between 10 s and 40 s, on a log scale
     assert np.isnan(of(crosses, known, 0)["hours_since_upload"])
     assert np.isnan(of(crosses, known, 0)["duration"])
+
+
+def test_looks_by_hand() -> None:
+    looks = np.array([[1, 0], [0, 1], [0.6, 0.8], [0, 0]], np.float32)
+    crosses = Crosses(catalogue(4), ALS, TOWER, Popularity(COUNTS, ("br",), NOW), looks)
+    # Liked video 1 a day ago, half its weight left, and video 0 just now; disliked video 2.
+    known = viewer([0, 2, 1], [1, -1, 2], [0, 1, 24])
+    assert of(crosses, known, 2)["visual_similarity"] == pytest.approx((1 * 0.6 + 1 * 0.8) / 2)
+    assert of(crosses, known, 3)["visual_similarity"] == 0
 
 
 def test_languages_and_regions_by_name(crosses: Crosses) -> None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from feature_repo.specs import USER
 from models.history import Histories
 from serving.candidates import UNRANKED
 from serving.funnel import Funnel, build
@@ -11,6 +12,7 @@ from serving.postrank import HOME
 from serving.ranking import BundleRanker
 from serving.reasons import explain
 from serving.rules import FunnelConfig, Rules
+from serving.streams import Streams
 from serving.trending import LiveCounts
 from serving.viewer import Viewer
 from tests.support.bundles import VIDEOS
@@ -54,12 +56,17 @@ def behind(viewer: Viewer, funnel: Funnel, reason) -> list[int]:
 
 def test_without_its_evidence_a_video_stands_lower(bundle):
     """In the retriever that speaks for it always; in the feed nearly so, since others may fall further."""
-    funnel = build(bundle, BundleRanker(bundle), LiveCounts(), FunnelConfig(rules=Rules(off=PLACED)))
+    funnel = build(
+        bundle,
+        BundleRanker(bundle, Streams().reader(bundle.catalogue)),
+        LiveCounts(),
+        FunnelConfig(rules=Rules(off=PLACED)),
+    )
     rng = np.random.default_rng(0)
     lower = []
     for _ in range(5):
         liked = rng.choice(VIDEOS, 4, replace=False)
-        features = np.zeros(len(bundle.scorer.schema.user), np.float32)
+        features = np.zeros(len(USER.names), np.float32)
         viewer = viewer_of(liked, strength=rng.uniform(0.6, 1.0, 4), features=features)
         order, reasons, ranks = standing(funnel, viewer)
         for place, (row, reason) in enumerate(list(zip(order, reasons, strict=True))[:10]):

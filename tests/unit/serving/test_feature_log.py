@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from feature_repo.packed import PackedFeatures
-from feature_repo.specs import USER
+from feature_repo.specs import USER, VIDEO
 from models.rank_data import BLOCKS
 from serving import documents, impressions
 from serving.clock import microseconds
@@ -26,7 +26,8 @@ class Down:
 @pytest.fixture
 def known(server, rng):
     """A viewer with a past and stored features, float32[du]."""
-    features = rng.random(LAYOUTS[USER.name].width, np.float32)
+    stored = rng.random(LAYOUTS[USER.name].width).astype(np.float16)
+    features = stored.astype(np.float32)
     packed = PackedFeatures(server.stores.online_features, LAYOUTS)
     packed.write_matrix(USER.name, ["ann"], features[None], microseconds(AS_OF))
     payload = [
@@ -58,8 +59,10 @@ def test_the_log_holds_what_the_ranker_read(server, known):
     assert (first["user_snapshot"], first["video_snapshot"]) == (AS_OF, AS_OF)
     bundle = answer.release.bundle
     assert (first["release"], first["schema"]) == (answer.release.version, bundle.scorer.schema.hash)
-    np.testing.assert_array_equal(read(rows, "user"), np.tile(known, (12, 1)))
-    np.testing.assert_array_equal(read(rows, "video"), bundle.video_features[answer.slate.rows])
+    videos = [VIDEO.names.index(name) for name in bundle.scorer.schema.video]
+    plain = known[[USER.names.index(name) for name in bundle.scorer.schema.user]]
+    np.testing.assert_array_equal(read(rows, "user"), np.tile(plain, (12, 1)))
+    np.testing.assert_array_equal(read(rows, "video"), bundle.video_features[answer.slate.rows][:, videos])
 
     heads = bundle.scorer.run(*(read(rows, block) for block in ("user", "video", "context", "cross")))
     for head, values in heads.items():
