@@ -162,7 +162,7 @@ def test_an_honest_round_trip_has_no_skew_and_training_reads_what_was_logged(sit
     videos = [ids[rows.video[row]] for row in logged.row]
     wanted = {(line["user_id"], line["video_id"], line["computed_for"]): line for line in table.to_pylist()}
     assert sorted(zip(names, videos, strict=True)) == sorted(key[:2] for key in wanted)
-    width = site.bundle.video_features.shape[1]
+    width = len(site.bundle.scorer.schema.video)
     stale = site.bundle.video_features[rows.video]
     of_slate = np.isin(rows.request, rows.request[logged.row])
     assert (~rows.shown & of_slate).sum() == 8
