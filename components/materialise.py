@@ -14,10 +14,11 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from feature_repo.layout import layouts
-from feature_repo.offline import snapshot, snapshots
+from feature_repo.offline import defaults, snapshot, snapshots
 from feature_repo.packed import PackedFeatures
 from feature_repo.repo import PROJECT, feature_store
-from feature_repo.specs import VIEWS
+from feature_repo.rows import write_rows
+from feature_repo.specs import VIDEO_VIEW, VIEWS
 from upnext.contracts import EVENTS, USERS, VIDEOS
 from upnext.errors import MissingData
 from upnext.ports import Lake
@@ -56,7 +57,7 @@ def materialise(
     store = feature_store(settings)
     packed = PackedFeatures(stores.online_features, layouts())
     for view in VIEWS:
-        counts[view] = _features(lake, store, packed, view, until, marks)
+        counts[view] = _features(lake, store, packed, view, until, marks, settings.state)
         progress(int(sum(counts.values())), None)
     for table, schema, port in (("videos", VIDEOS, stores.catalogue), ("users", USERS, stores.profiles)):
         counts[table] = 0.0
@@ -78,6 +79,7 @@ def _features(
     view: str,
     until: datetime,
     marks: "_Marks",
+    root: Path,
 ) -> float:
     """Write the newest snapshot of a view at or before ``until``; says how many entities."""
     taken = [at for at in snapshots(lake, view) if at <= until]
@@ -89,6 +91,8 @@ def _features(
         return 0.0
     ids, rows = snapshot(lake, view, at)
     packed.write_matrix(view, ids, rows, (at - EPOCH) // timedelta(microseconds=1))
+    if view == VIDEO_VIEW:
+        write_rows(root, view, packed.layouts[view], at, ids, rows, defaults(view))
     registered = store.get_feature_view(view)
     store.registry.apply_materialization(registered, PROJECT, taken[0], at)
     marks.set(view, mark)

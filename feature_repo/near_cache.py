@@ -1,7 +1,7 @@
 """What was read lately from a store over the network, kept in this process while the store vouches for it.
 
-Rows lie unpacked in fixed arrays, so that a hit costs a look-up and its share of one gather. A store tells what
-has changed (:class:`upnext.ports.Follows`); while it can't, everything is read from the store itself.
+Rows lie unpacked in fixed arrays, so that a hit costs a look-up and its share of one gather. A store tells
+what has changed (:class:`upnext.ports.Follows`); while it can't, all is read from the store itself.
 """
 
 from collections import Counter
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from threading import Lock
+from time import monotonic, sleep
 from typing import Self
 
 import numpy as np
@@ -65,6 +66,15 @@ class NearCache:
     def follow(self, following: Following) -> None:
         """Serve from here on what the store vouches for."""
         self._following = following
+
+    def await_vouched(self, timeout_s: float) -> bool:
+        """Wait until the store vouches for what is here; says whether it does."""
+        deadline = monotonic() + timeout_s
+        while self._following is not None and not self._following.vouches():
+            if monotonic() > deadline:
+                return False
+            sleep(0.005)
+        return self._following is not None
 
     def close(self) -> None:
         """Stop following and keep nothing."""

@@ -179,11 +179,13 @@ def _check(layout: FeatureLayout, ids: Sequence[str], rows: NDArray[np.float32])
     if rows.shape != (len(ids), layout.width):
         raise LayoutMismatch(f"rows have the shape {rows.shape}: {len(ids)} ids, {layout.width} features")
     limits = [FLOAT16_MAX if field.dtype == "float16" else np.inf for field in layout.fields]
-    wrong = ~np.isfinite(rows) | (np.abs(rows) > np.array(limits, np.float32))
-    if wrong.any():
-        row, column = np.argwhere(wrong)[0]
-        field = layout.fields[column]
-        raise CorruptData(
-            f"{field.name} of {ids[row]!r} is {rows[row, column]}, which {field.dtype} does not hold "
-            f"({int(wrong.sum())} such values): mend the feature, or declare it float32"
-        )
+    for start in range(0, len(ids), BATCH):
+        part = rows[start : start + BATCH]
+        wrong = ~np.isfinite(part) | (np.abs(part) > np.array(limits, np.float32))
+        if wrong.any():
+            row, column = np.argwhere(wrong)[0]
+            field = layout.fields[column]
+            raise CorruptData(
+                f"{field.name} of {ids[start + row]!r} is {part[row, column]}, which {field.dtype} does not "
+                f"hold ({int(wrong.sum())} such values near it): mend the feature, or declare it float32"
+            )

@@ -195,8 +195,8 @@ class FeatureLayout:
         lacking = lack != FOUND
         if lacking.any():
             rows = rows if rows.flags.writeable else rows.copy()
-            stand_in = np.float32(np.nan) if defaults is None else defaults
-            rows[lacking] = stand_in[lacking] if np.ndim(stand_in) > 1 else stand_in
+            stand_in = np.full(self.width, np.nan, np.float32) if defaults is None else defaults
+            rows[lacking] = stand_in[lacking] if stand_in.ndim > 1 else stand_in
         return Unpacked(rows, lack, records["timestamp"], records["expiry"])
 
     def to_json(self) -> str:

@@ -12,6 +12,7 @@ from feature_repo.context import CONTEXT_HISTORY, context_features
 from models.bundle import Bundle
 from models.crosses import Viewers
 from models.layout import FeatureLayout
+from serving.video_features import VideoFeatures
 from serving.viewer import Crowd
 
 
@@ -33,9 +34,10 @@ class Ranker(Protocol):
 
 @dataclass(frozen=True)
 class BundleRanker:
-    """The bundle's ranker on the bundle's own video features, gathered by row."""
+    """The bundle's ranker on video features gathered by row: the bundle's own, unless told where from."""
 
     bundle: Bundle
+    videos: VideoFeatures | None = None
 
     def rank(self, crowd: Crowd, rows: NDArray[np.int32]) -> Ranked:
         if not len(rows):
@@ -54,7 +56,7 @@ class BundleRanker:
         context = context_features(self._context, now, [viewer.surface], [viewer.device], recent)
         heads = bundle.scorer.score(
             viewer.features,
-            bundle.video_features[rows],
+            self.videos.gather(rows) if self.videos else bundle.video_features[rows],
             context[0],
             bundle.crosses.features(viewers, rows[None, :])[0],
         )

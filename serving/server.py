@@ -86,7 +86,15 @@ class Server:
         self.telemetry = Telemetry()
         self.stores: Stores = connect(settings)
         stores = self.stores
-        self.engine = Engine(stores.history, stores.profiles, stores.online_features, self.telemetry, config)
+        self.engine = Engine(
+            stores.history,
+            stores.profiles,
+            stores.online_features,
+            self.telemetry,
+            config,
+            rows=settings.state,
+            near_mb=settings.near_cache_mb,
+        )
         self.impressions = ImpressionLog(self.stores.event_log, self.telemetry.impressions_lost.inc)
         self.live = Live(
             self.stores.event_log, self.stores.history, self.engine.count_live, self.engine.offset_us

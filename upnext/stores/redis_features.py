@@ -11,7 +11,8 @@ whoever else writes, and no read ever walks the keys. The database must not drop
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any, Self, cast
+from weakref import WeakSet
 
 import redis
 from redis.backoff import NoBackoff
@@ -60,7 +61,7 @@ class RedisFeatures:
             raise ConfigError(f"{self._where!r} is no URL of Redis: {error}") from error
         self._put = self._writer.register_script(_PUT)
         self._delete = self._writer.register_script(_DELETE)
-        self._tracking: list[Tracking] = []
+        self._tracking: WeakSet[Tracking] = WeakSet()
 
     @classmethod
     def open(cls, url: str, settings: Settings) -> Self:
@@ -72,13 +73,13 @@ class RedisFeatures:
         return f"Redis {version}, {len(self.views())} views"
 
     def close(self) -> None:
-        while self._tracking:
-            self._tracking.pop().close()
+        for tracking in list(self._tracking):
+            tracking.close()
         self._reader.close()
         self._writer.close()
 
     def put(self, view: str, ids: Sequence[str], values: Sequence[bytes]) -> None:
-        pairs = list(dict(zip(_keys(view, ids), values, strict=True)).items())
+        pairs = list(dict(zip(keys_of(view, ids), values, strict=True)).items())
         with self._errors():
             for start in range(0, len(pairs), TOGETHER * IN_FLIGHT):
                 with self._writer.pipeline(transaction=False) as pipeline:
@@ -88,15 +89,14 @@ class RedisFeatures:
                     pipeline.execute()
 
     def get(self, view: str, ids: Sequence[str]) -> list[bytes | None]:
-        keys = _keys(view, ids)
+        keys = keys_of(view, ids)
         if not keys:
             return []
         with self._errors():
-            values: list[bytes | None] = self._reader.mget(keys)
-        return values
+            return cast(list[bytes | None], self._reader.mget(keys))
 
     def delete(self, view: str, ids: Sequence[str]) -> int:
-        keys = list(dict.fromkeys(_keys(view, ids)))
+        keys = list(dict.fromkeys(keys_of(view, ids)))
         gone = 0
         with self._errors():
             for start in range(0, len(keys), TOGETHER):
@@ -117,13 +117,13 @@ class RedisFeatures:
 
     def views(self) -> list[str]:
         with self._errors():
-            counts: dict[bytes, bytes] = self._writer.hgetall(VIEWS)
+            counts = cast(dict[bytes, bytes], self._writer.hgetall(VIEWS))
         return sorted(view.decode() for view, count in counts.items() if int(count) > 0)
 
     def follow(self, view: str, listener: Listener) -> Following:
-        """Tell ``listener`` of changes in a view, over a connection of its own, until the answer is closed."""
+        """Tell ``listener`` of a view's changes, over a connection of its own, until the answer is closed."""
         tracking = Tracking(self._writer.connection_pool, _prefix(view), listener)
-        self._tracking.append(tracking)
+        self._tracking.add(tracking)
         return tracking
 
     @contextmanager
@@ -170,7 +170,8 @@ def _prefix(view: str) -> bytes:
     return PREFIX + b"view:" + _name(view) + b":"
 
 
-def _keys(view: str, ids: Sequence[str]) -> list[bytes]:
+def keys_of(view: str, ids: Sequence[str]) -> list[bytes]:
+    """Names in Redis of the values of a view."""
     if "" in ids:
         raise InvalidRequest("an id is empty: every value belongs to an entity")
     prefix = _prefix(view)

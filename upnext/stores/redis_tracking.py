@@ -1,8 +1,8 @@
-"""Being told by Redis what changes below a prefix (CLIENT TRACKING, RESP3), with proof that nothing was missed.
+"""Being told by Redis what changes below a prefix (CLIENT TRACKING, RESP3), with proof of nothing missed.
 
-Redis pushes the names of changed keys down one connection, in order. A ping down the same connection that comes
-back proves that every change before it was sent has been told; so the silence of a dead server or a cut cable
-is never taken for peace.
+Redis pushes the names of changed keys down one connection, in order. A ping down the same connection that
+comes back proves that every change before it was sent has been told; so the silence of a dead server or a cut
+cable is never taken for peace.
 """
 
 import logging
