@@ -2,9 +2,9 @@
 
 make bench NAME=features ARGS="--json FILE"
 
-The layout is synthetic: 200 float16 features, 400 bytes a video. Redis is the tests' own, on loopback. Peers run
-in the same loop as ours, each call with ids of its own, so that none finds in the processor's cache what the
-other has read.
+The layout is synthetic: 200 float16 features, 400 bytes a video. Redis is the tests' own, on loopback. Peers
+run in the same loop as ours, each call with ids of its own, so that none finds in the processor's cache what
+the other has read.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from feature_repo.packed import PackedFeatures
-from feature_repo.rows import RowSnapshots, keep_catalogue, write_rows
+from feature_repo.rows import keep_catalogue, open_rows, write_rows
 from models.layout import HEADER, FeatureLayout
 from tests.support.redis_server import RedisServer, redis_server
 from upnext.stores.lmdb_features import Environment, LmdbFeatures
@@ -205,8 +205,7 @@ def lmdb_by_id(report: Report, lmdb: LmdbFeatures, root: Path, asked: Callable[[
 
 def by_row(report: Report, root: Path, videos: int, times: int) -> None:
     (pointer,) = root.glob("rows/*@*/*.json")
-    rows = RowSnapshots(root, VIEW, LAYOUT, pointer.stem).look()
-    assert rows is not None
+    rows = open_rows(pointer, LAYOUT)
     halves = np.memmap(next(root.glob("rows/*@*/*.rows")), np.float16, mode="r").reshape(videos, WIDTH)
     plain, rng = np.asarray(halves), np.random.default_rng(2)
     plain.max()  # both find the pages in memory
@@ -251,9 +250,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--json", type=Path, help="write the figures here")
     options.add_argument("--videos", type=int, default=1_000_000)
-    options.add_argument(
-        "--feast-videos", type=int, default=20_000, help="its writes take a millisecond each"
-    )
+    options.add_argument("--feast-videos", type=int, default=20_000, help="Feast writes one a millisecond")
     options.add_argument("--times", type=int, default=400, help="calls of each; of Feast a fiftieth")
     options.add_argument("--zipf", type=float, default=1.1, help="exponent of the ids' popularity")
     given = options.parse_args()

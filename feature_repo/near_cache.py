@@ -43,6 +43,7 @@ class NearCache:
         self._cells = self._rows.view(np.dtype((np.void, 4 * width))).reshape(slots)  # gathers twice as fast
         self._expiry = np.full(slots, NEVER, np.int64)
         self._used = np.zeros(slots, np.bool_)
+        self._taken = np.zeros(slots, np.bool_)  # by the eviction under way, which may pass a slot twice
         self._ids: list[str | None] = [None] * slots
         self._slot_of: dict[str, int] = {}
         self._hand = 0
@@ -99,7 +100,7 @@ class NearCache:
         absent = np.flatnonzero(lacks)
         self.counts["hits"] += len(ids) - len(absent)
         self.counts["misses"] += len(absent)
-        return Near(cells.view(np.float32).reshape(len(ids), -1), absent, seen)
+        return Near(cells.view(np.float32).reshape(len(ids), self._rows.shape[1]), absent, seen)
 
     def keep(self, ids: Sequence[str], read: Unpacked, seen: int) -> None:
         """Keep what was read after :meth:`look`, unless anything was forgotten since: it may be older."""
@@ -144,11 +145,14 @@ class NearCache:
         taken: list[int] = []
         while len(taken) < number:
             window = np.arange(self._hand, min(self._hand + max(4 * number, 64), self.slots))
-            idle = window[~self._used[window]][: number - len(taken)]
-            passed = int(idle[-1]) + 1 if len(idle) == number - len(taken) else int(window[-1]) + 1
+            idle = window[~(self._used[window] | self._taken[window])][: number - len(taken)]
+            enough = len(idle) == number - len(taken)
+            passed = int(idle[-1] if enough else window[-1]) + 1
             self._used[self._hand : passed] = False
+            self._taken[idle] = True
             self._hand = passed % self.slots
             taken += idle.tolist()
+        self._taken[taken] = False
         for slot in taken:
             before = self._ids[slot]
             if before is not None:

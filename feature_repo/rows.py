@@ -95,8 +95,13 @@ class RowSnapshots:
             return self.newest
         if (stat.st_mtime_ns, stat.st_ino) != self._known:
             self._known = stat.st_mtime_ns, stat.st_ino
-            self.newest = Rows(self._folder, _read(self._pointer), self._layout)
+            self.newest = open_rows(self._pointer, self._layout)
         return self.newest
+
+
+def open_rows(pointer: Path, layout: FeatureLayout) -> Rows:
+    """The generation that a pointer names; MissingData, CorruptData or LayoutMismatch instead of it."""
+    return Rows(pointer.parent, _read(pointer), layout)
 
 
 def keep_catalogue(root: Path, ids: Sequence[str] | NDArray[np.object_]) -> str:

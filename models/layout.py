@@ -185,9 +185,6 @@ class FeatureLayout:
             µs since the epoch: what has expired by then is not used.
         """
         records, lack = self._records(values)
-        wrong = records["layout"] != self._mark
-        if wrong.any():
-            lack[wrong] = CORRUPT
         late = records["expiry"] <= now
         if late.any():
             lack[late & (lack == FOUND)] = EXPIRED
@@ -284,15 +281,20 @@ class FeatureLayout:
         return np.concatenate([np.empty((len(records), 0), np.float32), *parts], axis=1)
 
     def _records(self, values: Sequence[bytes | None]) -> tuple[NDArray[Any], NDArray[np.uint8]]:
-        """Values as records, empty ones for those that are missing or of a wrong length, and uint8[n] why."""
+        """Values as records, empty ones for what is missing or corrupt, and uint8[n], which that is."""
         lack = np.zeros(len(values), np.uint8)
         try:
-            fit = set(map(len, values)) <= {self.size}  # type: ignore[arg-type]
-        except TypeError:  # a None, which has no length
-            fit = False
-        if not fit:
-            for place, value in enumerate(values):
-                if value is None or len(value) != self.size:
-                    lack[place] = MISSING if value is None else CORRUPT
-            values = [self._empty if why else value for why, value in zip(lack.tolist(), values, strict=True)]
-        return np.frombuffer(b"".join(values), self._record), lack  # type: ignore[arg-type]
+            joined = b"".join(values)  # type: ignore[arg-type]
+        except TypeError:  # a None among them
+            joined = b""
+        if len(joined) == len(values) * self.size:
+            records = np.frombuffer(joined, self._record)
+            if (records["layout"] == self._mark).all():  # so no value is cut: a later mark would be off
+                return records, lack
+        mark, good = self._mark.to_bytes(8, "little"), list[bytes]()
+        for place, value in enumerate(values):
+            fits = value is not None and len(value) == self.size and value.startswith(mark)
+            good.append(value if value is not None and fits else self._empty)
+            if not fits:
+                lack[place] = MISSING if value is None else CORRUPT
+        return np.frombuffer(b"".join(good), self._record), lack
