@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     """Days that an event stays in the log; an older one is refused."""
     history_days: int = Field(default=90, gt=0)
     """Days after which a watched video is forgotten."""
-    near_cache_mb: int = Field(default=64, ge=0)
+    near_cache_mb: int = Field(default=256, ge=0)
     """Megabytes per feature view that serving keeps of what it read from Redis; 0 keeps nothing."""
     training: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Overrides of a step's configuration, by step: ``{"two_tower": {"epochs": 2}}``."""

@@ -146,7 +146,10 @@ class RedisFeatures:
 
 
 def _client(url: str, timeout_s: float) -> redis.Redis:
-    """A client with a pool of its own. A connection that the server has closed is opened again, once."""
+    """A client with a pool of its own. A connection that the server has closed is opened again, once.
+
+    What the URL says after its question mark, such as ``socket_timeout=0.1``, goes before what is said here.
+    """
     pool = redis.BlockingConnectionPool.from_url(
         url,
         max_connections=CONNECTIONS,

@@ -9,9 +9,10 @@ import pytest
 from components.features import build_features
 from components.materialise import materialise
 from feature_repo.layout import layouts
-from feature_repo.offline import snapshot
+from feature_repo.offline import aligned, snapshot
 from feature_repo.packed import PackedFeatures
-from feature_repo.specs import VIEWS
+from feature_repo.rows import RowSnapshots, keep_catalogue
+from feature_repo.specs import VIDEO_VIEW, VIEWS
 from tests.support.small_log import END, small_log
 from upnext.contracts import EVENTS
 from upnext.errors import MissingData
@@ -70,6 +71,20 @@ def test_only_what_is_new_is_brought_over(stores: Stores) -> None:
     build_features(stores.lake, later, later, threads=1)
     counts = materialise(stores, stores.settings, later)
     assert (counts["user_features"], counts["events"]) == (12, 1)
+
+
+def test_rows_of_the_catalogues_in_use_are_written_anew(stores: Stores) -> None:
+    state, layout = stores.settings.state, layouts()[VIDEO_VIEW]
+    order = ["v3", "v1", "unheard of"]
+    digest = keep_catalogue(state, order)
+    for at in (END, END + timedelta(hours=1)):
+        build_features(stores.lake, at, at, threads=1)
+        materialise(stores, stores.settings, at)
+        rows = RowSnapshots(state, VIDEO_VIEW, layout, digest).look()
+        assert rows is not None and rows.generation.as_of == at.isoformat()
+        np.testing.assert_array_equal(
+            rows.gather(np.arange(3, dtype=np.int32)), aligned(stores.lake, VIDEO_VIEW, at, order)
+        )
 
 
 def test_without_snapshots_it_says_what_to_run(stores: Stores) -> None:
