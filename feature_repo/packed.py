@@ -15,7 +15,7 @@ from feature_repo.near_cache import NearCache
 from feature_repo.specs import VIEWS
 from models.layout import FLOAT16_MAX, FORMAT, NEVER, FeatureLayout, Unpacked
 from upnext.errors import CorruptData, LayoutMismatch
-from upnext.ports import Follows, OnlineFeatures
+from upnext.ports import Follows, Joins, OnlineFeatures
 
 BATCH = 20_000
 """Values written at once; bounds the memory of a transaction."""
@@ -64,6 +64,7 @@ class PackedFeatures:
         self.layouts = dict(layouts)
         self.lacks: Counter[tuple[str, str]] = Counter()
         self._port = port
+        self._joins = port if isinstance(port, Joins) else None
         self._now, self._on_lack = now, on_lack
         self._keys = {view: _key(view, layout) for view, layout in self.layouts.items()}
         chosen = defaults or {}
@@ -109,13 +110,7 @@ class PackedFeatures:
     ) -> Unpacked:
         """What packed values hold; what can't be used is counted."""
         stand_in = self._defaults[view] if defaults is None else defaults
-        unpacked = self.layouts[view].unpack_many(values, stand_in, self._now())
-        for why, number in unpacked.lacks.items():
-            self.lacks[view, why] += number
-            self._on_lack(view, why, number)
-        if len(values) and unpacked.lack.all():
-            self.require(view)
-        return unpacked
+        return self._counted(view, self.layouts[view].unpack_many(values, stand_in, self._now()))
 
     def write_matrix(
         self,
@@ -168,7 +163,21 @@ class PackedFeatures:
             cache.close()
 
     def _fetch(self, view: str, ids: Sequence[str], defaults: NDArray[np.float32]) -> Unpacked:
+        if self._joins is not None:
+            layout = self.layouts[view]
+            joined = self._joins.get_joined(self._keys[view], ids, layout.absent)
+            unpacked = layout.unpack_joined(joined, len(ids), defaults, self._now())
+            if unpacked is not None:
+                return self._counted(view, unpacked)
         return self.unpack(view, self.read(view, ids), defaults)
+
+    def _counted(self, view: str, unpacked: Unpacked) -> Unpacked:
+        for why, number in unpacked.lacks.items():
+            self.lacks[view, why] += number
+            self._on_lack(view, why, number)
+        if len(unpacked.lack) and unpacked.lack.all():
+            self.require(view)
+        return unpacked
 
 
 def _key(view: str, layout: FeatureLayout) -> str:

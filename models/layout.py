@@ -32,6 +32,8 @@ FLOAT16_MAX = float(np.finfo(np.float16).max)
 NEVER = int(np.iinfo(np.int64).max)
 """Expiry of what stays good."""
 FOUND, MISSING, EXPIRED, CORRUPT = range(4)
+_ABSENT = np.uint64(2**64 - 1)
+"""Mark of what is no value."""
 LACKS = {MISSING: "missing", EXPIRED: "expired", CORRUPT: "corrupt"}
 """Why a value could not be used -> its name in counts."""
 
@@ -184,17 +186,41 @@ class FeatureLayout:
         now
             µs since the epoch: what has expired by then is not used.
         """
-        records, lack = self._records(values)
-        late = records["expiry"] <= now
-        if late.any():
-            lack[late & (lack == FOUND)] = EXPIRED
-        rows = self._floats(records)
-        lacking = lack != FOUND
-        if lacking.any():
-            rows = rows if rows.flags.writeable else rows.copy()
-            stand_in = np.full(self.width, np.nan, np.float32) if defaults is None else defaults
-            rows[lacking] = stand_in[lacking] if stand_in.ndim > 1 else stand_in
-        return Unpacked(rows, lack, records["timestamp"], records["expiry"])
+        if None not in values:
+            unpacked = self.unpack_joined(b"".join(values), len(values), defaults, now)  # type: ignore[arg-type]
+            if unpacked is not None:
+                return unpacked
+        good, corrupt, mark = list[bytes](), list[int](), self._mark.to_bytes(8, "little")
+        for place, value in enumerate(values):
+            if value is None:
+                good.append(self.absent)
+            elif len(value) == self.size and value.startswith(mark):
+                good.append(value)
+            else:
+                good.append(self.absent)
+                corrupt.append(place)
+        records = np.frombuffer(b"".join(good), self._record)
+        lack = np.where(records["layout"] == _ABSENT, np.uint8(MISSING), np.uint8(FOUND))
+        lack[corrupt] = CORRUPT
+        return self._unpacked(records, lack, defaults, now)
+
+    def unpack_joined(
+        self, joined: bytes, number: int, defaults: NDArray[np.float32] | None = None, now: int = 0
+    ) -> Unpacked | None:
+        """As :meth:`unpack_many`, of values one after the other, :attr:`absent` where there is none.
+
+        None where one of them is corrupt: they can't be told apart then.
+        """
+        if len(joined) != number * self.size:
+            return None
+        records = np.frombuffer(joined, self._record)
+        lack = np.zeros(number, np.uint8)
+        wrong = records["layout"] != self._mark  # so also where one value is cut and another too long
+        if wrong.any():
+            if (records["layout"][wrong] != _ABSENT).any():
+                return None
+            lack[wrong] = MISSING
+        return self._unpacked(records, lack, defaults, now)
 
     def to_json(self) -> str:
         return json.dumps({"hash": self.hash, "fields": [asdict(field) for field in self.fields]}, indent=1)
@@ -230,8 +256,11 @@ class FeatureLayout:
         return int.from_bytes(bytes.fromhex(self.hash[:16]), "little")
 
     @cached_property
-    def _empty(self) -> bytes:
-        return self.pack(np.zeros((1, self.width), np.float32))[0]
+    def absent(self) -> bytes:
+        """Stands for a missing value among those that are joined: no value, under a mark of its own."""
+        records = np.zeros(1, self._record)
+        records["layout"], records["expiry"] = _ABSENT, NEVER
+        return records.tobytes()
 
     @cached_property
     def _runs(self) -> list[tuple[int, int]]:
@@ -280,21 +309,21 @@ class FeatureLayout:
             return np.ascontiguousarray(parts[0])
         return np.concatenate([np.empty((len(records), 0), np.float32), *parts], axis=1)
 
-    def _records(self, values: Sequence[bytes | None]) -> tuple[NDArray[Any], NDArray[np.uint8]]:
-        """Values as records, empty ones for what is missing or corrupt, and uint8[n], which that is."""
-        lack = np.zeros(len(values), np.uint8)
-        try:
-            joined = b"".join(values)  # type: ignore[arg-type]
-        except TypeError:  # a None among them
-            joined = b""
-        if len(joined) == len(values) * self.size:
-            records = np.frombuffer(joined, self._record)
-            if (records["layout"] == self._mark).all():  # so no value is cut: a later mark would be off
-                return records, lack
-        mark, good = self._mark.to_bytes(8, "little"), list[bytes]()
-        for place, value in enumerate(values):
-            fits = value is not None and len(value) == self.size and value.startswith(mark)
-            good.append(value if value is not None and fits else self._empty)
-            if not fits:
-                lack[place] = MISSING if value is None else CORRUPT
-        return np.frombuffer(b"".join(good), self._record), lack
+    def _unpacked(
+        self,
+        records: NDArray[Any],
+        lack: NDArray[np.uint8],
+        defaults: NDArray[np.float32] | None,
+        now: int,
+    ) -> Unpacked:
+        """What n records hold, of which ``lack``, uint8[n], says which are missing or corrupt."""
+        late = records["expiry"] <= now
+        if late.any():
+            lack[late] = EXPIRED
+        rows = self._floats(records)
+        lacking = lack != FOUND
+        if lacking.any():
+            rows = rows if rows.flags.writeable else rows.copy()
+            stand_in = np.full(self.width, np.nan, np.float32) if defaults is None else defaults
+            rows[lacking] = stand_in[lacking] if stand_in.ndim > 1 else stand_in
+        return Unpacked(rows, lack, records["timestamp"], records["expiry"])

@@ -184,6 +184,15 @@ class OnlineFeatures(Port, Protocol):
     def views(self) -> list[str]: ...
 
 
+@runtime_checkable
+class Joins(Protocol):
+    """A store of online features that can hand over many values with fewer copies."""
+
+    def get_joined(self, view: str, ids: Sequence[str], absent: bytes) -> bytes:
+        """As :meth:`OnlineFeatures.get`, one value after the other; ``absent`` where there is none."""
+        ...
+
+
 class Following(Protocol):
     """A store's word that its changes are being told."""
 

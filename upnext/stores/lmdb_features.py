@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
+from itertools import repeat
 from pathlib import Path
 from threading import Lock
 from typing import Any, ClassVar, Self, TypeVar
@@ -41,7 +42,7 @@ class Environment:
         self._gate = Gate()
         self._handles: dict[bytes, Any] = {}
         with self._errors():
-            self._lmdb = lmdb.open(
+            self._lmdb: Any = lmdb.open(
                 str(path),
                 map_size=max(map_bytes, _file_bytes(path)),
                 max_dbs=_MAX_VIEWS,
@@ -73,15 +74,27 @@ class Environment:
                 with self._gate.alone():
                     self._lmdb.close()
 
-    def transact(self, work: Callable[[Any], T], view: Any | None = None, *, write: bool = False) -> T:
+    def transact(
+        self,
+        work: Callable[[Any], T],
+        view: Any | None = None,
+        *,
+        write: bool = False,
+        buffers: bool = False,
+    ) -> T:
         """The result of ``work(transaction)``; repeated in a larger map when this one is full.
 
-        ``view`` is the handle that the transaction works on where it names none.
+        ``view`` is the handle that the transaction works on where it names none. With ``buffers`` values are
+        views of the map, good until the transaction ends.
         """
         while True:
             size = self._lmdb.info()["map_size"]
             try:
-                with self._errors(), self._gate.shared(), self._lmdb.begin(view, write=write) as transaction:
+                with (
+                    self._errors(),
+                    self._gate.shared(),
+                    self._lmdb.begin(view, None, write, buffers) as transaction,
+                ):
                     return work(transaction)
             except lmdb.MapFullError:
                 self._resize(size, 2 * size)
@@ -150,6 +163,17 @@ class LmdbFeatures:
         if handle is None:
             return [None] * len(keys)
         return self._environment.transact(lambda txn: list(map(txn.get, keys)), handle)
+
+    def get_joined(self, view: str, ids: Sequence[str], absent: bytes) -> bytes:
+        keys = _keys(ids)
+        handle = self._environment.view(_name(view))
+        if handle is None:
+            return absent * len(keys)
+
+        def joined(txn: Any) -> bytes:
+            return b"".join(map(txn.get, keys, repeat(absent)))
+
+        return self._environment.transact(joined, handle, buffers=True)
 
     def delete(self, view: str, ids: Sequence[str]) -> int:
         keys = _keys(ids)
