@@ -69,7 +69,7 @@ class RedisFeatures:
 
     def ping(self) -> str:
         with self._errors():
-            version = self._writer.info("server")["redis_version"]
+            version = self._reader.info("server")["redis_version"]
         return f"Redis {version}, {len(self.views())} views"
 
     def close(self) -> None:

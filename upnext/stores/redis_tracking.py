@@ -31,6 +31,7 @@ class Tracking:
     def __init__(self, pool: redis.ConnectionPool, prefix: bytes, listener: Listener) -> None:
         self._pool, self._prefix, self._listener = pool, prefix, listener
         self._proven = -STALE_S
+        self._heard = True  # so that an outage is told once
         self._stop = Flag()
         self._thread = Thread(target=self._run, name="redis-tracking", daemon=True)
         self._thread.start()
@@ -50,7 +51,9 @@ class Tracking:
             try:
                 self._follow(connection)
             except (redis.RedisError, OSError) as error:
-                log.warning("no word of what changes in Redis, reading without the near cache: %s", error)
+                if self._heard:
+                    log.warning("no word of what changes in Redis, reading without the near cache: %s", error)
+                self._heard = False
             finally:
                 connection.disconnect()
                 self._proven = -STALE_S
@@ -67,7 +70,7 @@ class Tracking:
             asked = monotonic()
             connection.send_command("PING", check_health=False)
             connection.read_response(timeout=STALE_S - BEAT_S)  # hears the pushes that come before it
-            self._proven = asked
+            self._proven, self._heard = asked, True
             while not self._stop.is_set() and (left := asked + BEAT_S - monotonic()) > 0:
                 if connection.can_read(timeout=left):
                     connection.read_response(push_request=True, timeout=STALE_S - BEAT_S)
