@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 
 from components.marks import Marks, Value
 from feature_repo.layout import layouts
-from feature_repo.offline import snapshot, snapshots
+from feature_repo.offline import defaults, snapshot, snapshots
 from feature_repo.packed import PackedFeatures
-from feature_repo.specs import VIEWS
+from feature_repo.rows import write_rows
+from feature_repo.specs import VIDEO_VIEW, VIEWS
 from models.columns import codes
 from models.layout import FeatureLayout
 from upnext.contracts import EVENTS, USERS, VIDEOS
@@ -132,6 +133,9 @@ class _Run:
             packed.write_matrix(view, [new.ids[place] for place in batch], new.rows[batch], _micros(at))
             written += len(batch)
             self._tell(len(batch))
+        if view == VIDEO_VIEW:
+            layout, fallback = packed.layouts[view], defaults(view)
+            write_rows(self.settings.state, view, layout, at, new.ids, new.rows, fallback)
         self._register(view, taken[0], at)
         self.marks.reach(view, new.mark)
         return float(written), deleted

@@ -9,7 +9,8 @@ import numpy as np
 from components.examples import load_layouts
 from components.pipeline import Job, Outcome
 from components.runner import Report
-from feature_repo.offline import aligned
+from feature_repo.offline import aligned, defaults
+from feature_repo.rows import keep_catalogue, write_rows
 from feature_repo.specs import VIDEO
 from models.bundle import Bundle, assemble
 from models.dataset import Dataset
@@ -66,7 +67,7 @@ def bind(job: Job, out: Path, at: datetime | None = None, index: Path | None = N
 def release(job: Job) -> Outcome:
     """Bind the final bundle as of the interval's end, register it, and make it the champion."""
     bundle = bind(job, job.out / "bundle", job.end, job.input("index") / "model")
-    Bundle.load(bundle)  # what cannot be loaded must not be registered
+    loaded = Bundle.load(bundle)  # what cannot be loaded must not be registered
     gate = Report.read(job.input("gate"))
     metrics = gate.metrics if gate else {}
     run = tracking.log_run(
@@ -77,8 +78,18 @@ def release(job: Job) -> Outcome:
         tags={"upnext.step": "release"},
         artifacts={"bundle": bundle},
     )
+    hand_over_rows(loaded, job.settings.state)
     releases = Releases(job.settings)
     version = releases.register(run, "bundle", tags={"until": job.end.isoformat()})
     releases.promote(version)
     size = sum(file.stat().st_size for file in bundle.rglob("*") if file.is_file())
     return Outcome(metrics={"version": float(version), "megabytes": size / 1e6}, details={"version": version})
+
+
+def hand_over_rows(bundle: Bundle, root: Path) -> None:
+    """Put the bundle's video features where serving looks for newer ones, and have those written hourly."""
+    manifest, ids = bundle.manifest, bundle.catalogue.ids
+    keep_catalogue(root, ids)
+    layout = manifest.layouts[VIDEO.name]
+    features = bundle.video_features
+    write_rows(root, VIDEO.name, layout, manifest.as_of, list(ids), features, defaults(VIDEO.name))

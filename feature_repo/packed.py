@@ -4,15 +4,18 @@ This is the hot path. :mod:`feature_repo.packed_store` puts Feast's interface ar
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from time import time_ns
 
 import numpy as np
 from numpy.typing import NDArray
 
+from feature_repo.near_cache import NearCache
 from feature_repo.specs import STREAMS, VIEWS
-from models.layout import FLOAT16_MAX, FeatureLayout
+from models.layout import FLOAT16_MAX, FORMAT, NEVER, FeatureLayout, Unpacked
 from upnext.errors import CorruptData, LayoutMismatch
-from upnext.ports import OnlineFeatures
+from upnext.ports import Follows, Joins, OnlineFeatures
 
 BATCH = 20_000
 """Values written at once; bounds the memory of a transaction."""
@@ -25,12 +28,17 @@ def spec_defaults(view: str, layout: FeatureLayout) -> NDArray[np.float32]:
     return np.array([declared.get(name, 0.0) for name in layout.names], np.float32)
 
 
+def wall_us() -> int:
+    """Now, in µs since the epoch."""
+    return time_ns() // 1_000
+
+
 class PackedFeatures:
     """Views of the online store, each in one layout.
 
-    A view's values live under ``<view>@<hash>``: another layout is another version beside it, never misread.
-    ``missing`` counts, per view, the entities asked for that had no value. Safe to share between threads
-    as far as the port is.
+    A view's values live under a name with the layout's hash: another layout is another version beside it,
+    never misread. What can't be used becomes the declared defaults and is counted in ``lacks`` by (view,
+    reason): missing, expired, corrupt. Safe to share between threads as far as the port is.
     """
 
     def __init__(
@@ -38,56 +46,104 @@ class PackedFeatures:
         port: OnlineFeatures,
         layouts: Mapping[str, FeatureLayout],
         defaults: Mapping[str, NDArray[np.float32]] | None = None,
+        *,
+        now: Callable[[], int] = wall_us,
+        on_lack: Callable[[str, str, int], None] = lambda view, why, number: None,
+        near_mb: int = 0,
     ) -> None:
+        """
+        Parameters
+        ----------
+        now
+            The time by which values expire, µs since the epoch.
+        on_lack
+            Hears view, reason and number of values that could not be used.
+        near_mb
+            Megabytes per view of what was read lately, kept in this process; only for a port that tells
+            what has changed.
+        """
         self.layouts = dict(layouts)
-        self.missing: Counter[str] = Counter()
+        self.lacks: Counter[tuple[str, str]] = Counter()
         self._port = port
+        self._joins = port if isinstance(port, Joins) else None
+        self._now, self._on_lack = now, on_lack
         self._keys = {view: _key(view, layout) for view, layout in self.layouts.items()}
         chosen = defaults or {}
         self._defaults = {
             view: chosen[view] if view in chosen else spec_defaults(view, layout)
             for view, layout in self.layouts.items()
         }
+        self.near: dict[str, NearCache] = {}
+        if near_mb and isinstance(port, Follows):
+            for view, layout in self.layouts.items():
+                cache = NearCache.of(near_mb, layout.width)
+                cache.follow(port.follow(self._keys[view], cache))
+                self.near[view] = cache
 
-    def read_matrix(self, view: str, ids: Sequence[str]) -> NDArray[np.float32]:
-        """float32[n, d], row i the features of entity i; declared defaults where the store has none.
+    def read_matrix(
+        self, view: str, ids: Sequence[str], defaults: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """float32[n, d], row i the features of entity i.
 
-        One round trip. LayoutMismatch when the store holds this view in another layout only.
+        ``defaults``, float32[d] or float32[n, d], stand in for what can't be used, else the declared ones.
+        One round trip, or none for what is near. LayoutMismatch when nothing could be used and the store
+        holds this view in another layout only.
         """
-        return self.unpack(view, self.read(view, ids))
+        stand_in = self._defaults[view] if defaults is None else defaults
+        cache = self.near.get(view)
+        if cache is None:
+            return self._fetch(view, ids, stand_in).rows
+        read = cache.look(ids, self._now())
+        if len(read.absent):
+            asked = [ids[place] for place in read.absent.tolist()]
+            part = stand_in[read.absent] if stand_in.ndim > 1 else stand_in
+            fetched = self._fetch(view, asked, part)
+            read.rows[read.absent] = fetched.rows
+            cache.keep(asked, fetched, read.seen)
+        return read.rows
 
     def read_one(self, view: str, id_: str) -> tuple[NDArray[np.float32], int]:
         """Features of one entity, float32[d], and when they held, in µs; defaults and 0 for none."""
-        values = self.read(view, [id_])
-        return self.unpack(view, values)[0], int(self.layouts[view].timestamps(values)[0])
+        cache = self.near.get(view)
+        near = cache.look([id_], self._now()) if cache is not None else None
+        if near is not None and not len(near.absent):
+            return near.rows[0], int(near.timestamps[0])
+        fetched = self._fetch(view, [id_], self._defaults[view])
+        if cache is not None and near is not None:
+            cache.keep([id_], fetched, near.seen)
+        return fetched.rows[0], int(fetched.timestamps[0])
 
     def read(self, view: str, ids: Sequence[str]) -> list[bytes | None]:
-        """Packed values in the order of ``ids``; None where there is none, which is counted."""
-        values = self._port.get(self._keys[view], ids)
-        if None in values:
-            missing = values.count(None)
-            self.missing[view] += missing
-            if missing == len(values):
-                self.require(view)
-        return values
+        """Packed values in the order of ``ids``; None where there is none."""
+        return self._port.get(self._keys[view], ids)
 
-    def unpack(self, view: str, values: Sequence[bytes | None]) -> NDArray[np.float32]:
-        """Packed values as float32[n, d]."""
-        return self.layouts[view].unpack_many(values, self._defaults[view])
+    def unpack(
+        self, view: str, values: Sequence[bytes | None], defaults: NDArray[np.float32] | None = None
+    ) -> Unpacked:
+        """What packed values hold; what can't be used is counted."""
+        stand_in = self._defaults[view] if defaults is None else defaults
+        return self._counted(view, self.layouts[view].unpack_many(values, stand_in, self._now()))
 
     def write_matrix(
-        self, view: str, ids: Sequence[str], rows: NDArray[np.float32], timestamps: NDArray[np.int64] | int
+        self,
+        view: str,
+        ids: Sequence[str],
+        rows: NDArray[np.float32],
+        timestamps: NDArray[np.int64] | int,
+        ttl: timedelta | None = None,
     ) -> None:
         """Insert or replace float32[n, d]; ``timestamps`` in µs since the epoch, one for all or int64[n].
 
-        CorruptData for a value that is not finite or that its dtype cannot hold; nothing is written then.
+        Values may be used for ``ttl`` after their timestamp, without one for ever. CorruptData for a value
+        that is not finite or that its dtype cannot hold; nothing is written then.
         """
         layout = self.layouts[view]
         _check(layout, ids, rows)
         stamps = np.broadcast_to(np.asarray(timestamps, np.int64), len(ids))
+        until = stamps + ttl // timedelta(microseconds=1) if ttl else np.broadcast_to(NEVER, len(ids))
         for start in range(0, len(ids), BATCH):
             part = slice(start, start + BATCH)
-            self._port.put(self._keys[view], ids[part], layout.pack(rows[part], stamps[part]))
+            self._port.put(self._keys[view], ids[part], layout.pack(rows[part], stamps[part], until[part]))
 
     def count(self, view: str) -> int:
         """Entities that have a value in the layout in use."""
@@ -113,20 +169,44 @@ class PackedFeatures:
                 f"the online store holds {', '.join(held)}, in use is {self._keys[view]}: materialise again"
             )
 
+    def close(self) -> None:
+        """Let go of what is near; the port stays open."""
+        for cache in self.near.values():
+            cache.close()
+
+    def _fetch(self, view: str, ids: Sequence[str], defaults: NDArray[np.float32]) -> Unpacked:
+        if self._joins is not None:
+            layout = self.layouts[view]
+            joined = self._joins.get_joined(self._keys[view], ids, layout.absent)
+            unpacked = layout.unpack_joined(joined, len(ids), defaults, self._now())
+            if unpacked is not None:
+                return self._counted(view, unpacked)
+        return self.unpack(view, self.read(view, ids), defaults)
+
+    def _counted(self, view: str, unpacked: Unpacked) -> Unpacked:
+        for why, number in unpacked.lacks.items():
+            self.lacks[view, why] += number
+            self._on_lack(view, why, number)
+        if len(unpacked.lack) and unpacked.lack.all():
+            self.require(view)
+        return unpacked
+
 
 def _key(view: str, layout: FeatureLayout) -> str:
-    return f"{view}@{layout.hash[:12]}"
+    return f"{view}@{layout.hash[:12]}.{FORMAT}"
 
 
 def _check(layout: FeatureLayout, ids: Sequence[str], rows: NDArray[np.float32]) -> None:
     if rows.shape != (len(ids), layout.width):
         raise LayoutMismatch(f"rows have the shape {rows.shape}: {len(ids)} ids, {layout.width} features")
     limits = [FLOAT16_MAX if field.dtype == "float16" else np.inf for field in layout.fields]
-    wrong = ~np.isfinite(rows) | (np.abs(rows) > np.array(limits, np.float32))
-    if wrong.any():
-        row, column = np.argwhere(wrong)[0]
-        field = layout.fields[column]
-        raise CorruptData(
-            f"{field.name} of {ids[row]!r} is {rows[row, column]}, which {field.dtype} does not hold "
-            f"({int(wrong.sum())} such values): mend the feature, or declare it float32"
-        )
+    for start in range(0, len(ids), BATCH):
+        part = rows[start : start + BATCH]
+        wrong = ~np.isfinite(part) | (np.abs(part) > np.array(limits, np.float32))
+        if wrong.any():
+            row, column = np.argwhere(wrong)[0]
+            field = layout.fields[column]
+            raise CorruptData(
+                f"{field.name} of {ids[start + row]!r} is {part[row, column]}, which {field.dtype} does not "
+                f"hold ({int(wrong.sum())} such values near it): mend the feature, or declare it float32"
+            )

@@ -58,7 +58,8 @@ class PackedOnlineStore(OnlineStore):
                 if kind is not None and name in place:
                     rows[row, place[name]] = getattr(value, kind)
         stamps = np.array([_micros(event_time) for _, _, event_time, _ in data], np.int64)
-        packed.write_matrix(table.name, [entity_id(key) for key, *_ in data], rows, stamps)
+        ids = [entity_id(key) for key, *_ in data]
+        packed.write_matrix(table.name, ids, rows, stamps, table.ttl or None)
         if progress:
             progress(len(data))
 
@@ -69,21 +70,24 @@ class PackedOnlineStore(OnlineStore):
         entity_keys: list[EntityKey],
         requested_features: list[str] | None = None,
     ) -> list[tuple[datetime | None, dict[str, Value] | None]]:
-        """Rows as Feast wants them: event time and a protobuf per feature, (None, None) where missing."""
+        """Rows as Feast wants them: event time and a protobuf per feature, (None, None) where there is none
+        that can be used."""
         packed = self._packed(config, table)
         layout = packed.layouts[table.name]
         values = packed.read(table.name, [entity_id(key) for key in entity_keys])
-        rows, stamps = packed.unpack(table.name, values), layout.timestamps(values)
+        unpacked = packed.unpack(table.name, values)
         wanted = [name for name in layout.names if requested_features is None or name in requested_features]
         columns = [layout.names.index(name) for name in wanted]
         return [
             (None, None)
-            if value is None
+            if lacking
             else (
                 datetime.fromtimestamp(int(stamp) / MICROS, UTC),
                 {name: Value(float_val=row[column]) for name, column in zip(wanted, columns, strict=True)},
             )
-            for value, row, stamp in zip(values, rows.tolist(), stamps, strict=True)
+            for lacking, row, stamp in zip(
+                unpacked.lack.tolist(), unpacked.rows.tolist(), unpacked.timestamps, strict=True
+            )
         ]
 
     def update(

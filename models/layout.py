@@ -1,11 +1,12 @@
 """How the features of one video or user lie in one packed value of the online store.
 
-A value is a header of 16 bytes, then the fields at their offsets, little-endian:
+A value is a header of 24 bytes, then the fields at their offsets, little-endian:
 
     0   8   first eight bytes of the layout's hash
     8   8   int64, when the features held, in µs since the epoch
+    16  8   int64, until when they may be used, in µs since the epoch; NEVER where they stay good
 
-A value written under another layout is refused (:class:`~upnext.errors.LayoutMismatch`), never misread.
+A value of another length or under another layout's mark is never misread: it counts as corrupt.
 """
 
 import json
@@ -13,18 +14,28 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from hashlib import sha256
-from typing import Self
+from itertools import pairwise
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.halves import widen
 from upnext.errors import ConfigError, CorruptData, LayoutMismatch
 
+FORMAT = 2
+"""Of the header; part of the name that a view is stored under."""
 WIDTHS = {"float32": 4, "float16": 2}
-HEADER = 16
+HEADER_DTYPE = np.dtype([("layout", "<u8"), ("timestamp", "<i8"), ("expiry", "<i8")])
+HEADER = HEADER_DTYPE.itemsize
 FLOAT16_MAX = float(np.finfo(np.float16).max)
-
-HEADER_DTYPE = np.dtype([("layout", "<u8"), ("timestamp", "<i8")])
+NEVER = int(np.iinfo(np.int64).max)
+"""Expiry of what stays good."""
+FOUND, MISSING, EXPIRED, CORRUPT = range(4)
+_ABSENT = np.uint64(2**64 - 1)
+"""Mark of what is no value."""
+LACKS = {MISSING: "missing", EXPIRED: "expired", CORRUPT: "corrupt"}
+"""Why a value could not be used -> its name in counts."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +45,28 @@ class Field:
     name: str
     dtype: str
     offset: int
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """What n values held.
+
+    rows: float32[n, d], defaults where a value could not be used; lack: uint8[n], FOUND or one of LACKS;
+    timestamps, expiries: int64[n], µs since the epoch; 0 and NEVER where there is no value.
+    """
+
+    rows: NDArray[np.float32]
+    lack: NDArray[np.uint8]
+    timestamps: NDArray[np.int64]
+    expiries: NDArray[np.int64]
+
+    @property
+    def lacks(self) -> dict[str, int]:
+        """How many values could not be used, by the reason's name; empty when all could."""
+        if not self.lack.any():
+            return {}
+        counts = np.bincount(self.lack, minlength=len(LACKS) + 1)
+        return {name: int(counts[kind]) for kind, name in LACKS.items() if counts[kind]}
 
 
 @dataclass(frozen=True)
@@ -91,53 +124,103 @@ class FeatureLayout:
         """Number of features, d."""
         return len(self.fields)
 
-    def pack(self, rows: NDArray[np.float32], timestamps: NDArray[np.int64] | int = 0) -> list[bytes]:
-        """One value per row of float32[n, d]; ``timestamps`` int64[n] or one for all, µs since the epoch."""
-        packed = self.pack_array(rows, timestamps).tobytes()
+    def pack(
+        self,
+        rows: NDArray[np.float32],
+        timestamps: NDArray[np.int64] | int = 0,
+        expiries: NDArray[np.int64] | int = NEVER,
+    ) -> list[bytes]:
+        """One value per row of float32[n, d]; times int64[n] or one for all, µs since the epoch."""
+        packed = self.pack_array(rows, timestamps, expiries).tobytes()
         return [packed[start : start + self.size] for start in range(0, len(packed), self.size)]
 
     def pack_array(
-        self, rows: NDArray[np.float32], timestamps: NDArray[np.int64] | int = 0
+        self,
+        rows: NDArray[np.float32],
+        timestamps: NDArray[np.int64] | int = 0,
+        expiries: NDArray[np.int64] | int = NEVER,
     ) -> NDArray[np.uint8]:
         """As :meth:`pack`, in one uint8[n, size]. What float16 cannot hold is clipped to its range."""
         rows = np.asarray(rows, np.float32)
-        if rows.ndim != 2 or rows.shape[1] != self.width:
-            raise LayoutMismatch(f"rows have the shape {rows.shape}: this layout has {self.width} features")
-        out = np.zeros((len(rows), self.size), np.uint8)
-        header = np.zeros(len(rows), HEADER_DTYPE)
-        header["layout"], header["timestamp"] = self._mark, timestamps
-        out[:, :HEADER] = header.view(np.uint8).reshape(len(rows), HEADER)
-        for first, last, start, dtype in self._runs:
-            part = rows[:, first:last]
-            if dtype == "<f2":
-                part = np.clip(part, -FLOAT16_MAX, FLOAT16_MAX)
-            part = np.ascontiguousarray(part, dtype)
-            out[:, start : start + part.itemsize * (last - first)] = part.view(np.uint8)
-        return out
+        records = np.zeros(len(rows), self._record)
+        records["layout"], records["timestamp"], records["expiry"] = self._mark, timestamps, expiries
+        self._fill(records, rows)
+        return records.view(np.uint8).reshape(len(rows), self.size)
+
+    def pack_bare(self, rows: NDArray[np.float32]) -> NDArray[np.void]:
+        """Only the features of float32[n, d], without headers: void[n], for :meth:`unpack_bare`."""
+        rows = np.asarray(rows, np.float32)
+        records = np.zeros(len(rows), self._bare)
+        self._fill(records, rows)
+        return records.view(self.bare)
+
+    def unpack_bare(self, records: NDArray[np.void]) -> NDArray[np.float32]:
+        """Features of void[n] as :meth:`pack_bare` makes them, float32[n, d]."""
+        return self._floats(records.view(self._bare))
+
+    @cached_property
+    def bare(self) -> np.dtype[np.void]:
+        """One row without its header as an opaque element: what numpy gathers fastest."""
+        return np.dtype((np.void, self.size - HEADER))
 
     def unpack(self, value: bytes) -> NDArray[np.float32]:
-        """The features of one value, float32[d]."""
-        row: NDArray[np.float32] = self.unpack_many([value])[0]
+        """The features of one value, float32[d]; LayoutMismatch when it is not of this layout."""
+        unpacked = self.unpack_many([value])
+        if unpacked.lack[0]:
+            raise LayoutMismatch(
+                f"a value of {len(value)} bytes, marked {value[:8].hex()}: this layout's have {self.size} "
+                f"and begin with {self._mark.to_bytes(8, 'little').hex()}; materialise again"
+            )
+        row: NDArray[np.float32] = unpacked.rows[0]
         return row
 
     def unpack_many(
-        self, values: Sequence[bytes | None], defaults: NDArray[np.float32] | None = None
-    ) -> NDArray[np.float32]:
-        """Features of many values, float32[n, d]; ``defaults`` float32[d] (else NaN) where there is none."""
-        raw = self._matrix(values)
-        out = np.empty((len(values), self.width), np.float32)
-        for first, last, start, dtype in self._runs:
-            stop = start + np.dtype(dtype).itemsize * (last - first)
-            out[:, first:last] = np.ascontiguousarray(raw[:, start:stop]).view(dtype)
-        if None in values:
-            out[[value is None for value in values]] = np.nan if defaults is None else defaults
-        return out
+        self, values: Sequence[bytes | None], defaults: NDArray[np.float32] | None = None, now: int = 0
+    ) -> Unpacked:
+        """What many values hold.
 
-    def timestamps(self, values: Sequence[bytes | None]) -> NDArray[np.int64]:
-        """When the features held, int64[n] in µs since the epoch; 0 where there is no value."""
-        header = np.ascontiguousarray(self._matrix(values)[:, :HEADER]).view(HEADER_DTYPE)
-        stamps: NDArray[np.int64] = header["timestamp"].reshape(-1).astype(np.int64)
-        return stamps
+        Parameters
+        ----------
+        defaults
+            float32[d], or float32[n, d] with a row per value, for what can't be used; nan where not given.
+        now
+            µs since the epoch: what has expired by then is not used.
+        """
+        if None not in values:
+            unpacked = self.unpack_joined(b"".join(values), len(values), defaults, now)  # type: ignore[arg-type]
+            if unpacked is not None:
+                return unpacked
+        good, corrupt, mark = list[bytes](), list[int](), self._mark.to_bytes(8, "little")
+        for place, value in enumerate(values):
+            if value is None:
+                good.append(self.absent)
+            elif len(value) == self.size and value.startswith(mark):
+                good.append(value)
+            else:
+                good.append(self.absent)
+                corrupt.append(place)
+        records = np.frombuffer(b"".join(good), self._record)
+        lack = np.where(records["layout"] == _ABSENT, np.uint8(MISSING), np.uint8(FOUND))
+        lack[corrupt] = CORRUPT
+        return self._unpacked(records, lack, defaults, now)
+
+    def unpack_joined(
+        self, joined: bytes, number: int, defaults: NDArray[np.float32] | None = None, now: int = 0
+    ) -> Unpacked | None:
+        """As :meth:`unpack_many`, of values one after the other, :attr:`absent` where there is none.
+
+        None where one of them is corrupt: they can't be told apart then.
+        """
+        if len(joined) != number * self.size:
+            return None
+        records = np.frombuffer(joined, self._record)
+        lack = np.zeros(number, np.uint8)
+        wrong = records["layout"] != self._mark  # so also where one value is cut and another too long
+        if wrong.any():
+            if (records["layout"][wrong] != _ABSENT).any():
+                return None
+            lack[wrong] = MISSING
+        return self._unpacked(records, lack, defaults, now)
 
     def to_json(self) -> str:
         return json.dumps({"hash": self.hash, "fields": [asdict(field) for field in self.fields]}, indent=1)
@@ -173,39 +256,74 @@ class FeatureLayout:
         return int.from_bytes(bytes.fromhex(self.hash[:16]), "little")
 
     @cached_property
-    def _empty(self) -> bytes:
-        return self.pack(np.zeros((1, self.width), np.float32))[0]
+    def absent(self) -> bytes:
+        """Stands for a missing value among those that are joined: no value, under a mark of its own."""
+        records = np.zeros(1, self._record)
+        records["layout"], records["expiry"] = _ABSENT, NEVER
+        return records.tobytes()
 
     @cached_property
-    def _runs(self) -> list[tuple[int, int, int, str]]:
-        """Neighbouring fields of one dtype without a gap: (first, past the last, byte, numpy's dtype)."""
-        runs: list[tuple[int, int, int, str]] = []
-        for place, field in enumerate(self.fields):
-            dtype, start = f"<f{WIDTHS[field.dtype]}", HEADER + field.offset
-            if runs:
-                first, last, begin, previous = runs[-1]
-                if dtype == previous and start == begin + (last - first) * WIDTHS[field.dtype]:
-                    runs[-1] = (first, place + 1, begin, dtype)
-                    continue
-            runs.append((place, place + 1, start, dtype))
-        return runs
+    def _runs(self) -> list[tuple[int, int]]:
+        """Neighbouring fields of one dtype without a gap: (first, past the last)."""
+        starts = [0] if self.fields else []
+        for place, (before, field) in enumerate(pairwise(self.fields), 1):
+            if (field.dtype, field.offset) != (before.dtype, before.offset + WIDTHS[before.dtype]):
+                starts.append(place)
+        return list(pairwise([*starts, self.width])) if starts else []
 
-    def _matrix(self, values: Sequence[bytes | None]) -> NDArray[np.uint8]:
-        """All values in one uint8[n, size], each checked to be of this layout."""
-        empty = self._empty
-        present = [empty if value is None else value for value in values]
-        if set(map(len, present)) - {self.size}:
-            place = next(i for i, value in enumerate(present) if len(value) != self.size)
-            raise LayoutMismatch(
-                f"value {place} has {len(present[place])} bytes, this layout's have {self.size}: "
-                "it was written under another layout; materialise again"
-            )
-        raw = np.frombuffer(b"".join(present), np.uint8).reshape(len(values), self.size)
-        marks = np.ascontiguousarray(raw[:, :8]).view("<u8").reshape(-1)
-        if len(marks) and (marks != self._mark).any():
-            place = int(np.argmax(marks != self._mark))
-            raise LayoutMismatch(
-                f"value {place} was written under the layout {present[place][:8].hex()}, "
-                f"in use is {self.hash[:16]}: materialise again"
-            )
-        return raw
+    @cached_property
+    def _bare(self) -> np.dtype[Any]:
+        """A row without its header as numpy sees it: field i is run i."""
+        return self._structure(0)
+
+    @cached_property
+    def _record(self) -> np.dtype[Any]:
+        """A whole value as numpy sees it."""
+        return self._structure(HEADER)
+
+    def _structure(self, header: int) -> np.dtype[Any]:
+        names: list[str] = list(HEADER_DTYPE.names or ()) if header else []
+        formats: list[Any] = [HEADER_DTYPE[name] for name in names]
+        offsets = [place * 8 for place in range(len(names))]
+        for number, (first, last) in enumerate(self._runs):
+            names.append(str(number))
+            formats.append((f"<f{WIDTHS[self.fields[first].dtype]}", (last - first,)))
+            offsets.append(header + self.fields[first].offset)
+        itemsize = self.size - HEADER + header
+        return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": itemsize})
+
+    def _fill(self, records: NDArray[Any], rows: NDArray[np.float32]) -> None:
+        """Put float32[n, d] into the runs of n records."""
+        if rows.ndim != 2 or rows.shape[1] != self.width:
+            raise LayoutMismatch(f"rows have the shape {rows.shape}: this layout has {self.width} features")
+        for number, (first, last) in enumerate(self._runs):
+            part = rows[:, first:last]
+            half = self.fields[first].dtype == "float16"
+            records[str(number)] = np.clip(part, -FLOAT16_MAX, FLOAT16_MAX) if half else part
+
+    def _floats(self, records: NDArray[Any]) -> NDArray[np.float32]:
+        """The runs of n records side by side, float32[n, d]; a view of them where they are that already."""
+        parts = [records[str(number)] for number in range(len(self._runs))]
+        parts = [widen(part) if part.dtype == np.float16 else part for part in parts]
+        if len(parts) == 1:
+            return np.ascontiguousarray(parts[0])
+        return np.concatenate([np.empty((len(records), 0), np.float32), *parts], axis=1)
+
+    def _unpacked(
+        self,
+        records: NDArray[Any],
+        lack: NDArray[np.uint8],
+        defaults: NDArray[np.float32] | None,
+        now: int,
+    ) -> Unpacked:
+        """What n records hold, of which ``lack``, uint8[n], says which are missing or corrupt."""
+        late = records["expiry"] <= now
+        if late.any():
+            lack[late] = EXPIRED
+        rows = self._floats(records)
+        lacking = lack != FOUND
+        if lacking.any():
+            rows = rows if rows.flags.writeable else rows.copy()
+            stand_in = np.full(self.width, np.nan, np.float32) if defaults is None else defaults
+            rows[lacking] = stand_in[lacking] if stand_in.ndim > 1 else stand_in
+        return Unpacked(rows, lack, records["timestamp"], records["expiry"])

@@ -1,8 +1,10 @@
 """The service without the web: the release in use, the viewer's data, and one request through the funnel."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 from zlib import crc32
@@ -12,7 +14,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from feature_repo.packed import PackedFeatures, spec_defaults
-from feature_repo.specs import USER_VIEW
+from feature_repo.rows import RowSnapshots
+from feature_repo.specs import USER_VIEW, VIDEO_VIEW
 from models.bundle import Bundle
 from models.history import Histories
 from serving.ads import DEADLINE_S, Ad, AdRequest, AdServer, HouseAds, wanted, with_ads
@@ -29,10 +32,13 @@ from serving.shown import ShownLately
 from serving.streams import Publisher, Streams
 from serving.telemetry import Telemetry
 from serving.trending import LiveCounts
+from serving.video_features import FreshFeatures
 from serving.viewer import SEEN, Crowd, Viewer, ViewerStores, put_together
 from upnext.contracts import Reason
-from upnext.errors import NotFound, ReleaseError
+from upnext.errors import NotFound, ReleaseError, StoreError
 from upnext.ports import OnlineFeatures, Profiles, WatchHistory
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,7 @@ class Loaded:
     funnel: Funnel
     clock: Clock
     stores: ViewerStores
+    features: PackedFeatures
 
     @property
     def bundle(self) -> Bundle:
@@ -83,13 +90,17 @@ class Engine:
         config: FunnelConfig | None = None,
         deadlines: Deadlines | None = None,
         ad_server: AdServer | None = None,
+        rows: Path | None = None,
+        near_mb: int = 0,
     ) -> None:
+        """``rows``: state folder where newer video features appear; ``near_mb``: as in PackedFeatures."""
         self.telemetry = telemetry or Telemetry()
         self.live = LiveCounts()
         self.exposure = LiveExposure()
         self.shown = ShownLately()
         self.streams = Streams()
         self._history, self._profiles, self._features = history, profiles, online_features
+        self._rows, self._near_mb = rows, near_mb
         self._config = config or FunnelConfig()
         self._ad_server = ad_server or HouseAds(())
         self._deadlines = deadlines or Deadlines(on_skip=self.telemetry.skip)
@@ -108,22 +119,46 @@ class Engine:
 
     def use(self, bundle: Bundle, version: str) -> None:
         """Make a bundle the one that answers, after it answered once for nobody in particular."""
-        features = PackedFeatures(self._features, bundle.manifest.layouts)
-        features.require(USER_VIEW)
+        clock = Clock.of(bundle.manifest.as_of, bundle.manifest.made_at)
+        features = PackedFeatures(
+            self._features,
+            bundle.manifest.layouts,
+            now=lambda: microseconds(clock.now()),
+            on_lack=self.telemetry.lack,
+            near_mb=self._near_mb,
+        )
+        try:
+            loaded = self._load(bundle, version, clock, features)
+        except BaseException:
+            features.close()
+            raise
+        before, self._current = self._current, loaded
+        self.telemetry.near.caches = features.near
+        if before is not None:
+            self.telemetry.release.labels(before.version).set(0)
+            before.features.close()
+        self.telemetry.release.labels(version).set(1)
+
+    def _load(self, bundle: Bundle, version: str, clock: Clock, features: PackedFeatures) -> Loaded:
+        try:
+            features.require(USER_VIEW)
+        except StoreError as error:  # it may be back before the next release is
+            log.warning("release %s is used without a look at the online store: %s", version, error)
         stores = ViewerStores(
             self._history, self._profiles, lambda user_id: features.read_one(USER_VIEW, user_id)
         )
-        clock = Clock.of(bundle.manifest.as_of, bundle.manifest.made_at)
+        layout = bundle.manifest.layouts[VIDEO_VIEW]
+        snapshots = None
+        if self._rows is not None:
+            snapshots = RowSnapshots(self._rows, VIDEO_VIEW, layout, bundle.catalogue.digest)
+        videos = FreshFeatures(bundle, snapshots, features, self.telemetry.fall_back)
+        ranker = BundleRanker(bundle, self.streams.reader(bundle.catalogue), videos)
         as_of = microseconds(bundle.manifest.as_of)
         exposure = self.exposure.onto(bundle.exposure, bundle.catalogue, as_of)
-        ranker = BundleRanker(bundle, self.streams.reader(bundle.catalogue))
         funnel = build(bundle, ranker, self.live, self._config, exposure)
-        loaded = Loaded(version, funnel, clock, stores)
+        loaded = Loaded(version, funnel, clock, stores, features)
         self._warm(loaded)
-        if self._current is not None:
-            self.telemetry.release.labels(self._current.version).set(0)
-        self._current = loaded
-        self.telemetry.release.labels(version).set(1)
+        return loaded
 
     def count_live(self, events: pa.Table) -> None:
         """Count events (in the release's time) towards all that is kept in memory."""
@@ -193,6 +228,8 @@ class Engine:
     def close(self) -> None:
         self._deadlines.close()
         self._ad_server.close()
+        if self._current is not None:
+            self._current.features.close()
 
     def _answer(
         self,

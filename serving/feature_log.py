@@ -42,10 +42,14 @@ class ShownFeatures:
 
     @classmethod
     def of(cls, answer: Answer) -> "ShownFeatures | None":
-        """Those of an answer's items, copied out of the pool's; None where nothing was ranked."""
-        if answer.ranked is None or answer.ranked.inputs is None:
+        """Those of an answer's items, copied out of the pool's.
+
+        None where nothing was ranked, or by features that are not of one time and so of no snapshot.
+        """
+        inputs = answer.ranked.inputs if answer.ranked else None
+        if inputs is None or not inputs.video_at:
             return None
-        inputs, viewer, bundle = answer.ranked.inputs, answer.viewer, answer.release.bundle
+        viewer, bundle = answer.viewer, answer.release.bundle
         return cls(
             user=inputs.user,
             context=inputs.context,
@@ -53,7 +57,7 @@ class ShownFeatures:
             cross=inputs.cross[answer.slate.place],
             computed_for=viewer.now,
             user_snapshot=viewer.features_at,
-            video_snapshot=microseconds(bundle.manifest.as_of),
+            video_snapshot=inputs.video_at,
             language=viewer.language,
             release=answer.release.version,
             schema=bundle.scorer.schema.hash,

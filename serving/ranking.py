@@ -17,6 +17,7 @@ from models.crosses import Viewers
 from models.hashing import hashed_texts
 from models.layout import FeatureLayout
 from serving.streams import StreamReader
+from serving.video_features import OwnFeatures, VideoFeatures
 from serving.viewer import Crowd, Viewer
 
 
@@ -24,13 +25,15 @@ from serving.viewer import Crowd, Viewer
 class RankInputs:
     """The blocks that a ranker read of n candidates, as it read them.
 
-    user float32[du], context float32[dc], video float32[n, dv], cross float32[n, dx].
+    user float32[du], context float32[dc], video float32[n, dv], cross float32[n, dx]; video_at: when the
+    videos' features held, µs since the epoch, 0 where that is not one time.
     """
 
     user: NDArray[np.float32]
     context: NDArray[np.float32]
     video: NDArray[np.float32]
     cross: NDArray[np.float32]
+    video_at: int
 
 
 @dataclass(frozen=True)
@@ -55,21 +58,23 @@ class Ranker(Protocol):
 
 @dataclass(frozen=True)
 class BundleRanker:
-    """The bundle's ranker on the bundle's own video features, gathered by row, and on what streams say."""
+    """The bundle's ranker, on what streams say and on video features by row: the bundle's own by default."""
 
     bundle: Bundle
     live: StreamReader
+    videos: VideoFeatures | None = None
 
     def rank(self, crowd: Crowd, rows: NDArray[np.int32]) -> Ranked:
         if not len(rows):
             return Ranked(np.empty(0, np.float32), {})
         bundle, viewer = self.bundle, crowd.viewers[0]
-        videos = bundle.video_features[rows]
+        videos, video_at = (self.videos or self._own).gather(rows)
         inputs = RankInputs(
             user=viewer.features[self._places["user"]],
             context=self._moment(crowd),
             video=videos[:, self._places["video"]],
             cross=self._candidates(crowd, rows, videos)[:, self._places["cross"]],
+            video_at=video_at,
         )
         heads = bundle.scorer.score(inputs.user, inputs.video, inputs.context, inputs.cross)
         return Ranked(bundle.weights.score(heads), heads, inputs)
@@ -103,6 +108,10 @@ class BundleRanker:
             self.live.of_videos(rows, viewer.now),
             self.live.of_user(viewer.user_id, viewer.now),
         )
+
+    @cached_property
+    def _own(self) -> VideoFeatures:
+        return OwnFeatures(self.bundle)
 
     @cached_property
     def _places(self) -> Mapping[str, Any]:

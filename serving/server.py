@@ -94,6 +94,8 @@ class Server:
             self.telemetry,
             config,
             ad_server=open_ads(settings),
+            rows=settings.state,
+            near_mb=settings.near_cache_mb,
         )
         self.impressions = ImpressionLog(
             stores.event_log,

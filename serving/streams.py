@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from datetime import timedelta
 from threading import Event as Flag
 
 import numpy as np
@@ -86,7 +87,7 @@ class Publisher:
             now = self._now()
             ids, rows, gone = stream.changes(now)
             if ids:
-                self._packed.write_matrix(view, ids, rows, now)
+                self._packed.write_matrix(view, ids, rows, now, timedelta(minutes=LONGEST))
             if gone:
                 self._packed.delete(view, gone)
             written += len(ids) + len(gone)

@@ -1,9 +1,12 @@
 """Figures about the service for Prometheus, in a registry of its own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, Metric
+
+from feature_repo.near_cache import NearCache
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
@@ -47,6 +50,20 @@ class Telemetry:
             "upnext_live_events_applied", "Log events applied since the start", registry=registry
         )
 
+        self.lacking = Counter(
+            "upnext_features_lacking",
+            "Values of the online store that could not be used",
+            ["view", "why"],
+            registry=registry,
+        )
+        self.fallbacks = Counter(
+            "upnext_video_feature_fallbacks",
+            "Times that video features came from a place further down the line",
+            ["place", "why"],
+            registry=registry,
+        )
+        self.near = NearCaches()
+        registry.register(self.near)
         self.requests = Counter(
             "upnext_requests", "Requests answered", ["route", "status"], registry=registry
         )
@@ -57,9 +74,31 @@ class Telemetry:
     def skip(self, part: str, why: str) -> None:
         self.skipped.labels(part, why).inc()
 
+    def lack(self, view: str, why: str, number: int) -> None:
+        self.lacking.labels(view, why).inc(number)
+
+    def fall_back(self, place: str, why: str) -> None:
+        self.fallbacks.labels(place, why).inc()
+
     def text(self) -> bytes:
         """All of it in Prometheus' text format."""
         return generate_latest(self.registry)
+
+
+class NearCaches:
+    """Rows that the near caches of the release in use found, missed and dropped."""
+
+    def __init__(self) -> None:
+        self.caches: Mapping[str, NearCache] = {}
+
+    def collect(self) -> Iterator[Metric]:
+        family = CounterMetricFamily(
+            "upnext_near_cache_rows", "Rows by what became of them", labels=["view", "outcome"]
+        )
+        for view, cache in self.caches.items():
+            for outcome, number in dict(cache.counts).items():
+                family.add_metric([view, outcome], number)
+        yield family
 
 
 class Counted:

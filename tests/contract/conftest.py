@@ -23,10 +23,9 @@ URLS: dict[str, dict[str, str]] = {
     "history": {"sqlite": "sqlite:///{home}/history.db"},
     "profiles": {"sqlite": "sqlite:///{home}/platform.db"},
     "catalogue": {"sqlite": "sqlite:///{home}/platform.db"},
-    "online_features": {"lmdb": "lmdb://{home}/online"},
+    "online_features": {"lmdb": "lmdb://{home}/online", "redis": "redis://"},
 }
-"""Port -> name of the adapter -> URL; an adapter of a server takes its URL from a variable and is left out
-where that is unset."""
+"""Port -> name of the adapter -> URL. A bare ``redis://`` stands for the tests' own server, emptied."""
 
 
 @dataclass
@@ -64,6 +63,9 @@ def home() -> Iterator[Path]:
 @pytest.fixture
 def site(request: pytest.FixtureRequest, home: Path) -> Iterator[Site]:
     port, url = request.param
+    if url == "redis://":
+        server = request.getfixturevalue("redis_server")
+        url = server.url()
     site = Site(port, Settings(home=home, dataset="default", **{f"{port}_url": url}))
     yield site
     site.close()

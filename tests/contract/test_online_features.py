@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
@@ -147,11 +147,25 @@ def test_all_is_there_after_closing(site: Any, features: OnlineFeatures) -> None
     assert again.views() == ["video"]
 
 
-def test_a_read_only_folder_is_told_with_path_and_remedy(site: Any, seal: Callable[[], None]) -> None:
+@pytest.fixture
+def refuse_writes(request: pytest.FixtureRequest, site: Any) -> Iterator[Callable[[], str]]:
+    """A function that makes the store read-only until the test ends, and says what the message must name."""
+    if site.settings.online_features_url.startswith("lmdb"):
+        seal = request.getfixturevalue("seal")
+        yield lambda: seal() or f"{site.settings.home}.*UPNEXT_HOME"
+        return
+    with request.getfixturevalue("redis_server").client() as client:
+        yield lambda: client.replicaof("127.0.0.1", "1") and "replica.*primary"
+        client.replicaof("NO", "ONE")
+
+
+def test_a_read_only_store_is_told_with_its_place_and_a_remedy(
+    site: Any, refuse_writes: Callable[[], str]
+) -> None:
     site.open().put("video", ["a"], [b"1"])
     site.close()
-    seal()
-    with pytest.raises(StoreReadOnly, match=f"{site.settings.home}.*UPNEXT_HOME"):
+    named = refuse_writes()
+    with pytest.raises(StoreReadOnly, match=named):
         site.open().put("video", ["a"], [b"2"])
 
 

@@ -1,6 +1,7 @@
 """The packed features over every adapter of the online-features port."""
 
 import re
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ def test_rows_come_back_in_the_order_asked_for(port: OnlineFeatures) -> None:
     features.write_matrix("view", IDS, ROWS, 5)
     np.testing.assert_array_equal(features.read_matrix("view", ["v3", "v1", "v3"]), ROWS[[2, 0, 2]])
     assert features.count("view") == 3
-    assert features.layouts["view"].timestamps(features.read("view", IDS)).tolist() == [5, 5, 5]
+    assert features.unpack("view", features.read("view", IDS)).timestamps.tolist() == [5, 5, 5]
 
 
 def test_missing_entities_get_the_defaults_and_are_counted(port: OnlineFeatures) -> None:
@@ -43,7 +44,7 @@ def test_missing_entities_get_the_defaults_and_are_counted(port: OnlineFeatures)
     features.write_matrix("view", IDS, ROWS, 0)
     rows = features.read_matrix("view", ["new", "v2", "newer"])
     np.testing.assert_array_equal(rows, [[-1, -2, -3], [4, 5, 6], [-1, -2, -3]])
-    assert features.missing == {"view": 2}
+    assert features.lacks == {("view", "missing"): 2}
 
 
 def test_an_empty_store_and_an_empty_request(port: OnlineFeatures) -> None:
@@ -65,20 +66,29 @@ def test_another_layout_is_refused_and_lives_beside(port: OnlineFeatures) -> Non
     assert other.versions("view") == []
 
 
-def test_bytes_of_another_layout_under_our_name_are_refused(port: OnlineFeatures) -> None:
-    features = packed(port)
-    features.write_matrix("view", IDS, ROWS, 0)
-    (name,) = features.versions("view")
-    port.put(
-        name,
-        ["v2"],
-        FeatureLayout.typed([("x", "float32"), ("y", "float16"), ("z", "float32")]).pack(ROWS[:1]),
+def test_what_cannot_be_used_takes_the_defaults_and_is_counted_by_reason(port: OnlineFeatures) -> None:
+    told: list[tuple[str, str, int]] = []
+    features = PackedFeatures(
+        port,
+        {"view": LAYOUT},
+        {"view": np.array([-1, -2, -3], np.float32)},
+        now=lambda: 2_000_000,
+        on_lack=lambda *what: told.append(what),
     )
-    with pytest.raises(LayoutMismatch, match="value 1"):
-        features.read_matrix("view", IDS)
-    port.put(name, ["v2"], [b"torn"])
-    with pytest.raises(LayoutMismatch, match="4 bytes"):
-        features.read_matrix("view", IDS)
+    ids = ["good", "foreign", "torn", "late", "nobody", "soon late"]
+    features.write_matrix("view", ids[:1], ROWS[:1], 5)
+    features.write_matrix("view", ["late"], ROWS[1:2], 1_000_000, timedelta(seconds=1))
+    features.write_matrix("view", ["soon late"], ROWS[2:], 1_000_001, timedelta(seconds=1))
+    (name,) = features.versions("view")
+    other = FeatureLayout.typed([("x", "float32"), ("y", "float16"), ("z", "float32")])
+    port.put(name, ["foreign", "torn"], [other.pack(ROWS[:1])[0], b"torn"])
+    rows = features.read_matrix("view", ids)
+    lacking = [-1, -2, -3]
+    np.testing.assert_array_equal(rows, [ROWS[0], lacking, lacking, lacking, lacking, ROWS[2]])
+    assert told == [("view", "missing", 1), ("view", "expired", 1), ("view", "corrupt", 2)]
+    assert dict(features.lacks) == {tuple(what[:2]): what[2] for what in told}
+    own = np.arange(18, dtype=np.float32).reshape(6, 3)
+    np.testing.assert_array_equal(features.read_matrix("view", ids, own)[1:5], own[1:5])
 
 
 @pytest.mark.parametrize(("column", "value"), [(0, np.nan), (2, np.inf), (1, 70_000.0)])

@@ -60,7 +60,7 @@ def tiny_bundle(folder, videos=VIDEOS, meta=None, seed=0) -> Bundle:
     save_towers(parts / "towers", vectors)
     save_neighbours(parts / "neighbours", vectors)
     save_ranker(parts / "ranker")
-    features = rng.random((videos, LAYOUTS[VIDEO.name].width), np.float32)
+    features = rng.random((videos, LAYOUTS[VIDEO.name].width)).astype(np.float16).astype(np.float32)
     np.save(parts / "video_features.npy", features)
     layouts = {view: json.loads(layout.to_json()) for view, layout in LAYOUTS.items()}
     about = {"as_of": AS_OF.isoformat(), "layouts": layouts} | (meta or {})

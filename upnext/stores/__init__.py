@@ -22,7 +22,10 @@ ADAPTERS: Mapping[str, Mapping[str, str]] = {
     "history": {"sqlite": "upnext.stores.sqlite_history:SqliteHistory"},
     "profiles": dict.fromkeys(("sqlite", "postgresql"), "upnext.stores.sql_profiles:SqlProfiles"),
     "catalogue": dict.fromkeys(("sqlite", "postgresql"), "upnext.stores.sql_catalogue:SqlCatalogue"),
-    "online_features": {"lmdb": "upnext.stores.lmdb_features:LmdbFeatures"},
+    "online_features": {
+        "lmdb": "upnext.stores.lmdb_features:LmdbFeatures",
+        **dict.fromkeys(("redis", "rediss"), "upnext.stores.redis_features:RedisFeatures"),
+    },
 }
 """Port -> URL scheme ("" is a plain folder) -> adapter, a class with ``open(url, settings)``. Strings, so
 that a system's library is imported only where that system is used."""

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
+from itertools import repeat
 from pathlib import Path
 from threading import Lock
 from typing import Any, ClassVar, Self, TypeVar
@@ -41,7 +42,7 @@ class Environment:
         self._gate = Gate()
         self._handles: dict[bytes, Any] = {}
         with self._errors():
-            self._lmdb = lmdb.open(
+            self._lmdb: Any = lmdb.open(
                 str(path),
                 map_size=max(map_bytes, _file_bytes(path)),
                 max_dbs=_MAX_VIEWS,
@@ -73,12 +74,27 @@ class Environment:
                 with self._gate.alone():
                     self._lmdb.close()
 
-    def transact(self, work: Callable[[Any], T], *, write: bool = False) -> T:
-        """The result of ``work(transaction)``; repeated in a larger map when this one is full."""
+    def transact(
+        self,
+        work: Callable[[Any], T],
+        view: Any | None = None,
+        *,
+        write: bool = False,
+        buffers: bool = False,
+    ) -> T:
+        """The result of ``work(transaction)``; repeated in a larger map when this one is full.
+
+        ``view`` is the handle that the transaction works on where it names none. With ``buffers`` values are
+        views of the map, good until the transaction ends.
+        """
         while True:
             size = self._lmdb.info()["map_size"]
             try:
-                with self._errors(), self._gate.shared(), self._lmdb.begin(write=write) as transaction:
+                with (
+                    self._errors(),
+                    self._gate.shared(),
+                    self._lmdb.begin(view, None, write, buffers) as transaction,
+                ):
                     return work(transaction)
             except lmdb.MapFullError:
                 self._resize(size, 2 * size)
@@ -136,20 +152,31 @@ class LmdbFeatures:
         self._environment.release()
 
     def put(self, view: str, ids: Sequence[str], values: Sequence[bytes]) -> None:
-        items = sorted(dict(zip(map(_key, ids), values, strict=True)).items())
+        items = sorted(dict(zip(_keys(ids), values, strict=True)).items())
         if items:
             handle = self._environment.view(_name(view), create=True)
             self._environment.transact(lambda txn: txn.cursor(handle).putmulti(items), write=True)
 
     def get(self, view: str, ids: Sequence[str]) -> list[bytes | None]:
-        keys = [_key(id_) for id_ in ids]
+        keys = _keys(ids)
         handle = self._environment.view(_name(view))
         if handle is None:
             return [None] * len(keys)
-        return self._environment.transact(lambda txn: [txn.get(key, db=handle) for key in keys])
+        return self._environment.transact(lambda txn: list(map(txn.get, keys)), handle)
+
+    def get_joined(self, view: str, ids: Sequence[str], absent: bytes) -> bytes:
+        keys = _keys(ids)
+        handle = self._environment.view(_name(view))
+        if handle is None:
+            return absent * len(keys)
+
+        def joined(txn: Any) -> bytes:
+            return b"".join(map(txn.get, keys, repeat(absent)))
+
+        return self._environment.transact(joined, handle, buffers=True)
 
     def delete(self, view: str, ids: Sequence[str]) -> int:
-        keys = [_key(id_) for id_ in ids]
+        keys = _keys(ids)
         handle = self._environment.view(_name(view))
         if handle is None:
             return 0
@@ -182,12 +209,14 @@ def _name(view: str) -> bytes:
     return name
 
 
-def _key(id_: str) -> bytes:
-    """An id's bytes; of one too long for LMDB a digest, behind a byte that begins no UTF-8 text."""
-    if not id_:
+def _keys(ids: Sequence[str]) -> list[bytes]:
+    """The ids' bytes; of those too long for LMDB a digest, behind a byte that begins no UTF-8 text."""
+    if "" in ids:
         raise InvalidRequest("an id is empty: every value belongs to an entity")
-    key = id_.encode()
-    return key if len(key) <= _MAX_KEY else b"\xff" + blake2b(key).digest()
+    keys = list(map(str.encode, ids))
+    if max(map(len, keys), default=0) > _MAX_KEY:
+        keys = [key if len(key) <= _MAX_KEY else b"\xff" + blake2b(key).digest() for key in keys]
+    return keys
 
 
 def _file_bytes(path: Path) -> int:

@@ -17,10 +17,11 @@ from components.features import SNAPSHOT, TIMESTAMP, build_features
 from components.marks import Marks
 from components.materialise import materialise
 from feature_repo.layout import layouts
-from feature_repo.offline import snapshot, snapshot_name
+from feature_repo.offline import aligned, snapshot, snapshot_name
 from feature_repo.packed import PackedFeatures
 from feature_repo.repo import feature_store
-from feature_repo.specs import USER, VIEWS
+from feature_repo.rows import RowSnapshots, keep_catalogue
+from feature_repo.specs import USER, VIDEO_VIEW, VIEWS
 from models.columns import micros
 from tests.support.small_log import END, TIME, small_log
 from upnext.contracts import EVENTS, VIDEOS
@@ -141,7 +142,7 @@ def test_entities_are_written_when_they_change_and_deleted_when_they_vanish(stor
     assert (counts["user_features"], counts["deleted"]) == (2, 1)
     assert users_held(stores, "abcd") == [1, 2, None, 1]
     packed = PackedFeatures(stores.online_features, layouts())
-    stamps = packed.layouts[USER.name].timestamps(packed.read(USER.name, ["a", "b"]))
+    stamps = packed.unpack(USER.name, packed.read(USER.name, ["a", "b"])).timestamps
     assert stamps.tolist() == [int(micros(pa.array([END + n * HOUR]))[0]) for n in (1, 2)]
 
 
@@ -233,6 +234,20 @@ def test_killed_runs_go_on_where_they_were_and_end_with_the_same(
     assert "user_features" in batches[0] and "video_features.partial" in batches[0]
     assert "video_features" in batches[1] and "videos.partial" in batches[1]
     assert "events.partial" in batches[2]
+
+
+def test_rows_of_the_catalogues_in_use_are_written_anew(stores: Stores) -> None:
+    state, layout = stores.settings.state, layouts()[VIDEO_VIEW]
+    order = ["v3", "v1", "unheard of"]
+    digest = keep_catalogue(state, order)
+    for at in (END, END + timedelta(hours=1)):
+        build_features(stores.lake, at, at, threads=1)
+        materialise(stores, stores.settings, at)
+        rows = RowSnapshots(state, VIDEO_VIEW, layout, digest).look()
+        assert rows is not None and rows.generation.as_of == at.isoformat()
+        np.testing.assert_array_equal(
+            rows.gather(np.arange(3, dtype=np.int32)), aligned(stores.lake, VIDEO_VIEW, at, order)
+        )
 
 
 def test_without_snapshots_it_says_what_to_run(stores: Stores) -> None:

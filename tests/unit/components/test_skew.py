@@ -26,6 +26,7 @@ from components.skew import SkewReport, skew_of
 from feature_repo.layout import layouts
 from feature_repo.offline import snapshot_name
 from feature_repo.packed import PackedFeatures
+from feature_repo.rows import keep_catalogue
 from feature_repo.specs import CREATOR, USER, VIDEO, ViewSpec
 from models.bundle import Bundle
 from models.crosses import CROSS_NAMES
@@ -128,6 +129,7 @@ def site(bundle: Bundle, tmp_path: Path) -> Iterator[Site]:
     take_snapshot(made, USER, AS_OF, ["ann", "bob"], people_features.astype(np.float32))
     creators = sorted(set(bundle.catalogue.creators))
     take_snapshot(made, CREATOR, AS_OF, creators, np.zeros((len(creators), len(CREATOR.names)), np.float32))
+    keep_catalogue(settings.state, bundle.catalogue.ids.tolist())  # as a release does
     materialise(stores, settings, NOW)
     made.server.watcher.look()
     made.server.live.start("")

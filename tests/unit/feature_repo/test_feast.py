@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -164,7 +164,7 @@ def test_what_is_pushed_to_a_stream_view_is_served_and_packed(stores: Stores, st
     import pandas as pd
 
     values = {name: [float(place)] for place, name in enumerate(VIDEO_STREAM.names)}
-    row = pd.DataFrame({VIDEO.key: ["v1"], TIMESTAMP: [END], **values})
+    row = pd.DataFrame({VIDEO.key: ["v1"], TIMESTAMP: [datetime.now(UTC)], **values})
     store.push(f"{VIDEO_STREAM.name}_push", row)
     packed = PackedFeatures(stores.online_features, {VIDEO_STREAM.name: spec_layout(VIDEO_STREAM)})
     assert packed.read_matrix(VIDEO_STREAM.name, ["v1"]).tolist() == [list(range(len(VIDEO_STREAM.names)))]

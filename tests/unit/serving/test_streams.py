@@ -69,9 +69,8 @@ def test_impressions_and_engagement_are_felt_by_video_and_viewer(stores):
 def test_what_changed_is_published_and_what_is_over_removed(stores):
     streams, now = Streams(), [NOW_US]
     publisher = Publisher(streams, stores.online_features, lambda: now[0])
-    packed = PackedFeatures(
-        stores.online_features, {name: spec_layout(spec) for name, spec in STREAMS.items()}
-    )
+    layouts = {name: spec_layout(spec) for name, spec in STREAMS.items()}
+    packed = PackedFeatures(stores.online_features, layouts, now=lambda: now[0])
     stores.event_log.append([event(1)])
     follow(stores, streams).catch_up(10)
     assert publisher.publish() == 2 and publisher.publish() == 0

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from tests.support.redis_server import redis_server
 from upnext.cli.doctor import NOT_YET, doctor
 from upnext.settings import Settings
 from upnext.stores import ADAPTERS, connect
@@ -86,3 +87,11 @@ def test_a_tracking_server_is_reached_for(run: Doctor) -> None:
     result = run("--json", UPNEXT_TRACKING_URL=url)
     assert result.exit_code == 1
     assert "does not answer" in ports(result)["tracking"]["said"]
+
+
+def test_redis_is_asked_and_its_password_hidden(run: Doctor) -> None:
+    with redis_server(password="secret") as server:
+        result = run("--json", UPNEXT_ONLINE_FEATURES_URL=server.url())
+    found = ports(result)["online_features"]
+    assert found["answers"] and found["said"].startswith("Redis ")
+    assert "secret" not in result.stdout

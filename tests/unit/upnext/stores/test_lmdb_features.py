@@ -65,3 +65,35 @@ def test_more_views_than_there_is_room_for(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(StoreError, match="already holds 2 views"):
         features.put("three", ["a"], [b"1"])
     features.close()
+
+
+FILL = """
+import resource, sys
+from pathlib import Path
+from upnext.errors import StoreError
+from upnext.stores.lmdb_features import LmdbFeatures
+
+store = LmdbFeatures(Path(sys.argv[1]))
+store.put("view", ["a"], [b"1"])
+limit = 1 << 20
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+try:
+    store.put("view", [f"v{n}" for n in range(4_000)], [bytes(1_000)] * 4_000)
+except StoreError as error:
+    print(error)
+print(store.get("view", ["a", "v0"]), store.count("view"))
+store.put("view", ["b"], [b"2"])
+"""
+"""Writes more than a file may hold: what a full disk looks like to LMDB."""
+
+
+def test_a_full_disk_is_told_and_nothing_is_half_written(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FILL, str(tmp_path / "online")], capture_output=True, text=True, check=True
+    )
+    error, held = done.stdout.strip().split("\n")
+    assert str(tmp_path / "online") in error and "space left on the disk" in error
+    assert held == "[b'1', None] 1"
+    store = LmdbFeatures(tmp_path / "online")
+    assert store.get("view", ["a", "b", "v0"]) == [b"1", b"2", None]
+    store.close()

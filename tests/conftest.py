@@ -1,0 +1,24 @@
+"""Servers that tests of several kinds need, one of each per test process."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support import redis_server as support
+
+
+@pytest.fixture(scope="session")
+def _redis() -> Iterator[support.RedisServer]:
+    try:
+        with support.redis_server() as server:
+            yield server
+    except support.NoRedis as why:
+        pytest.skip(str(why))
+
+
+@pytest.fixture
+def redis_server(_redis: support.RedisServer) -> support.RedisServer:
+    """A Redis that holds nothing."""
+    with _redis.client() as client:
+        client.flushall()
+    return _redis
