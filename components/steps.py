@@ -4,16 +4,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from components.pipeline import Job, Outcome
-from upnext.errors import ConfigError
+from upnext.errors import ConfigError, DataError
 from upnext.ports import Lake
 from upnext.stores import connect
+
+if TYPE_CHECKING:
+    from models.dataset import Dataset
+    from models.two_tower import TwoTowerConfig
+    from models.two_tower_net import TwoTower
 
 HOUR = timedelta(hours=1)
 Config = TypeVar("Config")
@@ -91,7 +96,7 @@ def examples(job: Job) -> Outcome:
             "logged_share": data.logged_share,
             "logged_ignored": float(data.logged_ignored),
         },
-        params=_params(config),
+        params=params_of(config),
         details={name: _time(at).isoformat() for name, at in asdict(data.split).items()},
     )
 
@@ -109,24 +114,53 @@ def als(job: Job) -> Outcome:
     Neighbours.fit(data.history, len(data.catalogue)).save(job.out / "neighbours")
     known = np.any(model.factors != 0, axis=1)
     return Outcome(
-        {"interactions": float(len(data.history)), "videos_known": float(known.sum())}, _params(config)
+        {"interactions": float(len(data.history)), "videos_known": float(known.sum())}, params_of(config)
     )
 
 
 def two_tower(job: Job) -> Outcome:
-    """Interactions before the ranker's window -> item vectors and the user tower."""
+    """Interactions before the ranker's window, thumbnails, profiles -> item vectors and both towers."""
+    from components.training import viewer_places
+    from components.visual import visual_of
     from models.dataset import Dataset
-    from models.tower_export import export
+    from models.tower_export import export, save_state
     from models.two_tower import TwoTowerConfig, train
 
     config = step_config(job, "two_tower", TwoTowerConfig)
     data = Dataset.load(job.input("examples"))
+    start, about = champion_towers(job, data, config)
+    with connect(job.settings) as stores:
+        visual = visual_of(stores.lake, data.catalogue.ids)
+        viewers = viewer_places(stores.lake, data.users)
     with progress("per cent") as told:
         trained = train(
-            data.history, data.catalogue, config, progress=lambda done: told(int(done * 100), 100)
+            data.history,
+            data.catalogue,
+            config,
+            visual=visual,
+            viewers=viewers,
+            warm_start=start,
+            progress=lambda done: told(int(done * 100), 100),
         )
     export(trained, job.out / "model")
-    return Outcome({"loss": trained.losses[-1]}, _params(config))
+    save_state(trained, data.catalogue, job.out / "model")
+    return Outcome({"loss": trained.losses[-1]}, params_of(config), details={"start": about})
+
+
+def champion_towers(job: Job, data: "Dataset", config: "TwoTowerConfig") -> "tuple[TwoTower | None, str]":
+    """The champion's towers to go on from, and what is so; None where there are none that fit."""
+    from models.tower_export import resume
+    from upnext.releases import Releases
+
+    releases = Releases(job.settings)
+    version = releases.version("champion")
+    if version is None:
+        return None, "afresh: there is no champion"
+    folder = releases.resolve(version).path / "towers"
+    try:
+        return resume(folder, data.catalogue, config, data.split.history_end), f"champion {version}"
+    except DataError as error:
+        return None, f"afresh: {error}"
 
 
 def ranker(job: Job) -> Outcome:
@@ -153,7 +187,7 @@ def ranker(job: Job) -> Outcome:
         if value is not None and np.isfinite(value)
     }
     sizes = {"train_examples": float(len(train)), "valid_examples": float(len(valid))}
-    return Outcome({**sizes, **metrics}, _params(config), details={"notes": model.report["notes"]})
+    return Outcome({**sizes, **metrics}, params_of(config), details={"notes": model.report["notes"]})
 
 
 def index(job: Job) -> Outcome:
@@ -186,7 +220,7 @@ def progress(label: str) -> Iterator[Callable[[int, int | None], None]]:
 
 
 def step_config(job: Job, step: str, kind: type[Config]) -> Config:
-    """A step's configuration with the overrides of ``UPNEXT_TRAINING``."""
+    """A step's configuration: its defaults with what the settings override."""
     given = job.settings.training.get(step, {})
     try:
         return kind(**given)
@@ -194,7 +228,8 @@ def step_config(job: Job, step: str, kind: type[Config]) -> Config:
         raise ConfigError(f"UPNEXT_TRAINING has {given!r} for {step}: {error}") from error
 
 
-def _params(config: Any) -> dict[str, Any]:
+def params_of(config: Any) -> dict[str, Any]:
+    """A configuration as the runs' parameters."""
     return asdict(config) if is_dataclass(config) and not isinstance(config, type) else {}
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from components.examples import logged_file
 from components.logged import LoggedCross
@@ -15,6 +16,7 @@ from models.dataset import Dataset
 from models.popularity import Popularity
 from models.rank_data import RankData
 from models.towers import Towers
+from models.viewer_inputs import context, places
 from upnext.ports import Lake
 
 
@@ -30,6 +32,7 @@ def rank_data(
     outcomes = lake.read("outcomes")
     popularity = Popularity.of(outcomes, data.catalogue, data.split.history_end)
     crosses = Crosses(data.catalogue, als.factors, towers.items, popularity)
+    where = viewer_places(lake, data.users)
     users = lake.read("users", ["user_id", "region", "language"])
     place = pc.index_in(pa.array(data.users), users["user_id"].combine_chunks())
     region = crosses.region_codes(users["region"].combine_chunks().take(place).to_pylist())
@@ -45,7 +48,7 @@ def rank_data(
         viewers = Viewers(
             histories=histories,
             als=als.fold_in(histories),
-            tower=towers.encode(histories),
+            tower=towers.encode(histories, context(ts, where[user])),
             now=ts,
             region=region[user],
             language=language[user],
@@ -54,3 +57,11 @@ def rank_data(
         return RankData.of(rows, logged.over(crosses.pairs(viewers, viewer.ravel(), rows.video)))
 
     return [complete(part) for part in parts]
+
+
+def viewer_places(lake: Lake, users: Sequence[str]) -> NDArray[np.int64]:
+    """int64[n_users, 2], devices and regions that the profiles tell, for the user tower; 0 unknown."""
+    told = lake.read("users", ["user_id", "device", "region"])
+    at = pc.index_in(pa.array(users, pa.string()), told["user_id"].combine_chunks())
+    device, region = (told[name].combine_chunks().take(at).to_pylist() for name in ("device", "region"))
+    return places(device, region)

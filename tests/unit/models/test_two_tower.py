@@ -158,11 +158,11 @@ def test_the_loss_falls(trained: Trained) -> None:
 
 
 def test_warm_start_follows_the_ids(trained: Trained, tmp_path: Path) -> None:
-    save_state(trained, catalogue(), tmp_path / "state.pt")
+    save_state(trained, catalogue(), tmp_path)
     shuffled = Catalogue.of(
         pa.Table.from_pylist([row(60, "newest"), *(row(i) for i in range(5, 40))], VIDEOS)
     )
-    net = resume(tmp_path / "state.pt", shuffled, SMALL)
+    net = resume(tmp_path, shuffled, SMALL)
     old, new = trained.net.video.row.weight, net.video.row.weight
     torch.testing.assert_close(new[1:36], old[6:41])
     assert not new[36].any()
@@ -170,14 +170,14 @@ def test_warm_start_follows_the_ids(trained: Trained, tmp_path: Path) -> None:
         two_colours(),
         catalogue(),
         replace(SMALL, samples=64),
-        warm_start=resume(tmp_path / "state.pt", catalogue(), SMALL),
+        warm_start=resume(tmp_path, catalogue(), SMALL),
     )
     cold = train(two_colours(), catalogue(), replace(SMALL, samples=64))
     assert warm.losses[0] < cold.losses[0]
     with pytest.raises(CorruptData, match="no start"):
-        resume(tmp_path / "state.pt", catalogue(), replace(SMALL, width=32))
+        resume(tmp_path, catalogue(), replace(SMALL, width=32))
     with pytest.raises(MissingData):
-        resume(tmp_path / "none.pt", catalogue(), SMALL)
+        resume(tmp_path / "none", catalogue(), SMALL)
 
 
 def test_the_budget_holds_and_prefers_the_new() -> None:
