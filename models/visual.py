@@ -33,7 +33,7 @@ class VisualConfig:
     """Channels of the first stage; the second has twice as many."""
     videos: int = 6_000
     """Videos at most whose thumbnails are held for training."""
-    samples: int = 16_000
+    samples: int = 12_000
     """Pictures seen: the budget of the run."""
     batch: int = 128
     """Pictures per step; where there are co-watches, half of them are partners of the others."""
@@ -46,7 +46,7 @@ class VisualConfig:
     learning_rate: float = 4e-3
     grown: float = 0.2
     """The network is trained anew once there are more videos, by this share, than when it was trained."""
-    threads: int = 2
+    threads: int = 1
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -152,11 +152,12 @@ def train(
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            net = warm_start or VisualNet(config.channels)
+            net = (warm_start or VisualNet(config.channels)).to(memory_format=torch.channels_last)
             losses = [] if targets.empty else _Descent(net, pictures, targets, config).run()
     finally:
         torch.set_num_threads(threads)
     tail = losses[-max(1, len(losses) // 10) :]
+    net = net.to(memory_format=torch.contiguous_format)
     return net.eval(), float(np.mean(tail)) if tail else math.nan
 
 
