@@ -104,17 +104,22 @@ def examples(job: Job) -> Outcome:
 def als(job: Job) -> Outcome:
     """Interactions before the ranker's window -> item factors, and each video's neighbours."""
     from models.als import AlsConfig, AlsModel
+    from models.als_search import best_of, search
     from models.dataset import Dataset
     from models.neighbours import Neighbours
 
     config = step_config(job, "als", AlsConfig)
     data = Dataset.load(job.input("examples"))
+    trials = search(data.history, len(data.catalogue), config) if config.trials else []
+    config = best_of(trials) if trials else config
     model = AlsModel.fit(data.history, len(data.catalogue), config)
     model.save(job.out / "model")
     Neighbours.fit(data.history, len(data.catalogue)).save(job.out / "neighbours")
     known = np.any(model.factors != 0, axis=1)
     return Outcome(
-        {"interactions": float(len(data.history)), "videos_known": float(known.sum())}, params_of(config)
+        {"interactions": float(len(data.history)), "videos_known": float(known.sum())},
+        params_of(config),
+        details={"trials": [asdict(trial) for trial in trials]},
     )
 
 

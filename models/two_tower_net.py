@@ -74,7 +74,8 @@ class VideoTower(nn.Module):
         """As :meth:`embed` of videos without a row, in operations that ONNX has."""
         known = (tokens > 0).unsqueeze(-1).float()
         words = (F.embedding(tokens, self.tokens.weight) * known).sum(1) / known.sum(1).clamp(min=1)
-        return words + self._about(category, creator, duration, visual)
+        content: Tensor = words + self._about(category, creator, duration, visual)
+        return content
 
     def _about(self, category: Tensor, creator: Tensor, duration: Tensor, visual: Tensor) -> Tensor:
         total: Tensor = self.creator(creator) + self.category(category) + self.duration(duration)
