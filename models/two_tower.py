@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.catalogue import Catalogue
+from models.content_start import content_start
 from models.dataset import Interactions
 from models.history import SECOND, Histories
 from models.spectral import directions
@@ -30,6 +31,8 @@ from models.viewer_inputs import context
 from upnext.errors import CorruptData, EmptyData
 
 DAY = 86_400 * SECOND
+CHUNK = 8192
+"""Videos that are run through their tower at once."""
 BLOCK = 64
 """Batches whose histories are gathered at once."""
 
@@ -167,7 +170,7 @@ def train(
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            net = warm_start or _fresh(interactions, len(catalogue), config)
+            net = warm_start or _fresh(interactions, inputs, config)
             step = _Step(net, inputs, counts, config, rng)
             losses = _run(
                 step, _blocks(interactions, viewers, positives[drawn], config), len(drawn), progress
@@ -179,11 +182,21 @@ def train(
     return Trained(net.eval(), inputs, config, as_of, popular, losses)
 
 
-def _fresh(interactions: Interactions, n_videos: int, config: TwoTowerConfig) -> TwoTower:
-    net = TwoTower(n_videos, config.embedding, config.width - 1, config.heads)
+def _fresh(interactions: Interactions, inputs: VideoInputs, config: TwoTowerConfig) -> TwoTower:
+    """Towers that start out as what the log says, shared out between content and each video's own."""
+    net = TwoTower(len(inputs), config.embedding, config.width - 1, config.heads)
+    start = directions(interactions, len(inputs), config.embedding, config.seed)
+    taken = np.bincount(interactions.video[interactions.strength > 0], minlength=len(inputs))
+    tables = content_start(inputs, start, taken)
     with torch.no_grad():
-        start = directions(interactions, n_videos, config.embedding, config.seed)
-        net.video.row.weight[1:] = torch.from_numpy(start)
+        for name, table in tables.items():
+            getattr(net.video, name).weight.copy_(torch.from_numpy(table))
+        content = [
+            net.video.embed(video_batch(inputs, rows, hidden=np.ones(len(rows), np.bool_))).numpy()
+            for rows in np.array_split(np.arange(len(inputs)), 1 + len(inputs) // CHUNK)
+        ]
+        own = np.where(taken[:, None] > 0, start - np.concatenate(content), 0)
+        net.video.row.weight[1:] = torch.from_numpy(own)
     return net
 
 

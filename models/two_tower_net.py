@@ -65,8 +65,9 @@ class VideoTower(nn.Module):
 
     def embed(self, videos: VideoBatch) -> Tensor:
         """float32[n, E]."""
-        of_video: Tensor = self.row(videos.row) + self.tokens(videos.tokens)
-        return of_video + self._about(videos.category, videos.creator, videos.duration, videos.visual)
+        about = self._about(videos.category, videos.creator, videos.duration, videos.visual)
+        of_video: Tensor = self.row(videos.row) + self.tokens(videos.tokens) + about
+        return of_video
 
     def embed_content(
         self, tokens: Tensor, category: Tensor, creator: Tensor, duration: Tensor, visual: Tensor
@@ -78,8 +79,9 @@ class VideoTower(nn.Module):
         return content
 
     def _about(self, category: Tensor, creator: Tensor, duration: Tensor, visual: Tensor) -> Tensor:
-        total: Tensor = self.creator(creator) + self.category(category) + self.duration(duration)
-        return total + self.visual(visual)
+        parts = self.creator(creator) + self.category(category) + self.duration(duration)
+        about: Tensor = parts + self.visual(visual)
+        return about
 
     def direction(self, embedded: Tensor, age: Tensor) -> Tensor:
         """float32[n, D] from embeddings float32[n, E] and age buckets int64[n]."""
