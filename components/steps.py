@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from models.two_tower_net import TwoTower
 
 HOUR = timedelta(hours=1)
+ASKING = 1_000
+"""Viewers whose vectors measure the index's recall: one half to tune it, one to judge."""
 Config = TypeVar("Config")
 
 
@@ -197,20 +199,27 @@ def ranker(job: Job) -> Outcome:
 
 def index(job: Job) -> Outcome:
     """Item vectors with the popularity of the interval's end -> the vector index, its recall measured."""
+    from components.training import viewer_places
     from models.dataset import Dataset
-    from models.index import ExactIndex, build_index, recall_against
+    from models.index import RECALL_AT, ExactIndex, build_index, recall_against
     from models.popularity import Popularity
     from models.towers import Towers
+    from models.viewer_inputs import context
 
-    catalogue = Dataset.load(job.input("examples")).catalogue
+    data = Dataset.load(job.input("examples"))
+    now = int(job.end.timestamp() * 1e6)
     with connect(job.settings) as stores:
-        popularity = Popularity.of(stores.lake.read("outcomes"), catalogue, int(job.end.timestamp() * 1e6))
+        popularity = Popularity.of(stores.lake.read("outcomes"), data.catalogue, now)
+        viewers = viewer_places(stores.lake, data.users)
     towers = Towers.load(job.input("two_tower") / "model").with_popularity(popularity.scores())
-    built = build_index(towers.items)
+    some = np.random.default_rng(0).permutation(len(data.users))[:ASKING].astype(np.int32)
+    histories = data.interactions.histories(some, np.full(len(some), now), int(towers.meta["length"]))
+    queries = towers.encode(histories, context(now, viewers[some]))
+    tuning, held_out = np.array_split(queries, 2) if len(queries) > 1 else (queries, queries)
+    built = build_index(towers.items, tuning)
     built.save(job.out / "model")
-    sample = np.random.default_rng(0).choice(len(towers), min(1_000, len(towers)), replace=False)
-    k = min(500, len(towers))
-    recall = recall_against(ExactIndex.build(towers.items), built, towers.items[sample], k)
+    k = min(RECALL_AT, len(towers))
+    recall = recall_against(ExactIndex.build(towers.items), built, held_out, k)
     return Outcome({"vectors": float(len(towers)), f"recall_at_{k}": recall})
 
 
