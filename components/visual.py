@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from components.pipeline import Job, Outcome
 from components.split import split_times, time_span
-from components.steps import step_config, params_of, progress
+from components.steps import params_of, progress, step_config
 from models.columns import codes, micros
 from models.video_inputs import VISUAL
 from upnext.ports import Lake

@@ -62,7 +62,7 @@ class TwoTowerConfig:
     popularity_half_life_h: float = 24.0
     """Hours after which an engagement counts half towards the popularity that is added to the cosine."""
     learning_rate: float = 5e-4
-    drop_row: float = 0.1
+    drop_row: float = 0.4
     """Share of videos per step whose own embedding is hidden, so that content alone learns to stand for
     videos without a past."""
     drop_context: float = 0.3
