@@ -33,7 +33,7 @@ class VisualConfig:
     """Channels of the first stage; the second has twice as many."""
     videos: int = 6_000
     """Videos at most whose thumbnails are held for training."""
-    samples: int = 12_000
+    samples: int = 10_000
     """Pictures seen: the budget of the run."""
     batch: int = 128
     """Pictures per step; where there are co-watches, half of them are partners of the others."""
