@@ -77,7 +77,8 @@ class Step:
 
 STEPS = (
     Step("ingest", "components.steps:ingest", (), "Read what is new into the lake's Delta tables"),
-    Step("features", "components.steps:features", ("ingest",), "Compute feature snapshots"),
+    Step("visual", "components.visual:visual", ("ingest",), "Read the thumbnails", tracked=True),
+    Step("features", "components.steps:features", ("ingest", "visual"), "Compute feature snapshots"),
     Step("materialise", "components.steps:materialise", ("features",), "Fill the online stores"),
     Step("skew", "components.skew:skew", ("features",), "Compare logged features with recomputed ones"),
     Step(
@@ -95,7 +96,11 @@ STEPS = (
     ),
     Step("als", "components.steps:als", ("examples", "validate"), "Factorise who watched what", tracked=True),
     Step(
-        "two_tower", "components.steps:two_tower", ("examples", "validate"), "Train both towers", tracked=True
+        "two_tower",
+        "components.steps:two_tower",
+        ("examples", "validate", "visual"),
+        "Train both towers",
+        tracked=True,
     ),
     Step(
         "ranker",

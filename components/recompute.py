@@ -18,6 +18,7 @@ from feature_repo.layout import layouts
 from feature_repo.offline import aligned, defaults
 from feature_repo.request import CANDIDATE_NAMES, of_candidates, places
 from feature_repo.specs import USER, VIDEO, ViewSpec
+from models import viewer_inputs
 from models.affinity import Affinities
 from models.bundle import Bundle
 from models.catalogue import Catalogue
@@ -120,7 +121,9 @@ class Recompute:
         viewers = Viewers(
             histories=recent,
             als=self.bundle.als.fold_in(recent),
-            tower=self.bundle.towers.encode(recent),
+            tower=self.bundle.towers.encode(
+                recent, viewer_inputs.context(at, viewer_inputs.places(device, region))
+            ),
             now=at,
             region=self.bundle.crosses.region_codes(region),
             language=self.bundle.crosses.language_codes(language),

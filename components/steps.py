@@ -4,18 +4,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from components.pipeline import Job, Outcome
-from upnext.errors import ConfigError
+from upnext.errors import ConfigError, DataError
 from upnext.ports import Lake
 from upnext.stores import connect
 
+if TYPE_CHECKING:
+    from models.dataset import Dataset
+    from models.two_tower import TwoTowerConfig
+    from models.two_tower_net import TwoTower
+
 HOUR = timedelta(hours=1)
+ASKING = 1_000
+"""Viewers whose vectors measure the index's recall: one half to tune it, one to judge."""
 Config = TypeVar("Config")
 
 
@@ -91,7 +98,7 @@ def examples(job: Job) -> Outcome:
             "logged_share": data.logged_share,
             "logged_ignored": float(data.logged_ignored),
         },
-        params=_params(config),
+        params=params_of(config),
         details={name: _time(at).isoformat() for name, at in asdict(data.split).items()},
     )
 
@@ -99,34 +106,68 @@ def examples(job: Job) -> Outcome:
 def als(job: Job) -> Outcome:
     """Interactions before the ranker's window -> item factors, and each video's neighbours."""
     from models.als import AlsConfig, AlsModel
+    from models.als_search import best_of, search
     from models.dataset import Dataset
     from models.neighbours import Neighbours
 
     config = step_config(job, "als", AlsConfig)
     data = Dataset.load(job.input("examples"))
+    trials = search(data.history, len(data.catalogue), config) if config.trials else []
+    config = best_of(trials) if trials else config
     model = AlsModel.fit(data.history, len(data.catalogue), config)
     model.save(job.out / "model")
     Neighbours.fit(data.history, len(data.catalogue)).save(job.out / "neighbours")
     known = np.any(model.factors != 0, axis=1)
     return Outcome(
-        {"interactions": float(len(data.history)), "videos_known": float(known.sum())}, _params(config)
+        {"interactions": float(len(data.history)), "videos_known": float(known.sum())},
+        params_of(config),
+        details={"trials": [asdict(trial) for trial in trials]},
     )
 
 
 def two_tower(job: Job) -> Outcome:
-    """Interactions before the ranker's window -> item vectors and the user tower."""
+    """Interactions before the ranker's window, thumbnails, profiles -> item vectors and both towers."""
+    from components.training import viewer_places
+    from components.visual import visual_of
     from models.dataset import Dataset
-    from models.tower_export import export
+    from models.tower_export import export, save_state
     from models.two_tower import TwoTowerConfig, train
 
     config = step_config(job, "two_tower", TwoTowerConfig)
     data = Dataset.load(job.input("examples"))
+    start, about = champion_towers(job, data, config)
+    with connect(job.settings) as stores:
+        visual = visual_of(stores.lake, data.catalogue.ids)
+        viewers = viewer_places(stores.lake, data.users)
     with progress("per cent") as told:
         trained = train(
-            data.history, data.catalogue, config, progress=lambda done: told(int(done * 100), 100)
+            data.history,
+            data.catalogue,
+            config,
+            visual=visual,
+            viewers=viewers,
+            warm_start=start,
+            progress=lambda done: told(int(done * 100), 100),
         )
     export(trained, job.out / "model")
-    return Outcome({"loss": trained.losses[-1]}, _params(config))
+    save_state(trained, data.catalogue, job.out / "model")
+    return Outcome({"loss": trained.losses[-1]}, params_of(config), details={"start": about})
+
+
+def champion_towers(job: Job, data: "Dataset", config: "TwoTowerConfig") -> "tuple[TwoTower | None, str]":
+    """The champion's towers to go on from, and what is so; None where there are none that fit."""
+    from models.tower_export import resume
+    from upnext.releases import Releases
+
+    releases = Releases(job.settings)
+    version = releases.version("champion")
+    if version is None:
+        return None, "afresh: there is no champion"
+    folder = releases.resolve(version).path / "towers"
+    try:
+        return resume(folder, data.catalogue, config, data.split.history_end), f"champion {version}"
+    except DataError as error:
+        return None, f"afresh: {error}"
 
 
 def ranker(job: Job) -> Outcome:
@@ -153,25 +194,32 @@ def ranker(job: Job) -> Outcome:
         if value is not None and np.isfinite(value)
     }
     sizes = {"train_examples": float(len(train)), "valid_examples": float(len(valid))}
-    return Outcome({**sizes, **metrics}, _params(config), details={"notes": model.report["notes"]})
+    return Outcome({**sizes, **metrics}, params_of(config), details={"notes": model.report["notes"]})
 
 
 def index(job: Job) -> Outcome:
     """Item vectors with the popularity of the interval's end -> the vector index, its recall measured."""
+    from components.training import viewer_places
     from models.dataset import Dataset
-    from models.index import ExactIndex, build_index, recall_against
+    from models.index import RECALL_AT, ExactIndex, build_index, recall_against
     from models.popularity import Popularity
     from models.towers import Towers
+    from models.viewer_inputs import context
 
-    catalogue = Dataset.load(job.input("examples")).catalogue
+    data = Dataset.load(job.input("examples"))
+    now = int(job.end.timestamp() * 1e6)
     with connect(job.settings) as stores:
-        popularity = Popularity.of(stores.lake.read("outcomes"), catalogue, int(job.end.timestamp() * 1e6))
+        popularity = Popularity.of(stores.lake.read("outcomes"), data.catalogue, now)
+        viewers = viewer_places(stores.lake, data.users)
     towers = Towers.load(job.input("two_tower") / "model").with_popularity(popularity.scores())
-    built = build_index(towers.items)
+    some = np.random.default_rng(0).permutation(len(data.users))[:ASKING].astype(np.int32)
+    histories = data.interactions.histories(some, np.full(len(some), now), int(towers.meta["length"]))
+    queries = towers.encode(histories, context(now, viewers[some]))
+    tuning, held_out = np.array_split(queries, 2) if len(queries) > 1 else (queries, queries)
+    built = build_index(towers.items, tuning)
     built.save(job.out / "model")
-    sample = np.random.default_rng(0).choice(len(towers), min(1_000, len(towers)), replace=False)
-    k = min(500, len(towers))
-    recall = recall_against(ExactIndex.build(towers.items), built, towers.items[sample], k)
+    k = min(RECALL_AT, len(towers))
+    recall = recall_against(ExactIndex.build(towers.items), built, held_out, k)
     return Outcome({"vectors": float(len(towers)), f"recall_at_{k}": recall})
 
 
@@ -186,7 +234,7 @@ def progress(label: str) -> Iterator[Callable[[int, int | None], None]]:
 
 
 def step_config(job: Job, step: str, kind: type[Config]) -> Config:
-    """A step's configuration with the overrides of ``UPNEXT_TRAINING``."""
+    """A step's configuration: its defaults with what the settings override."""
     given = job.settings.training.get(step, {})
     try:
         return kind(**given)
@@ -194,7 +242,8 @@ def step_config(job: Job, step: str, kind: type[Config]) -> Config:
         raise ConfigError(f"UPNEXT_TRAINING has {given!r} for {step}: {error}") from error
 
 
-def _params(config: Any) -> dict[str, Any]:
+def params_of(config: Any) -> dict[str, Any]:
+    """A configuration as the runs' parameters."""
     return asdict(config) if is_dataclass(config) and not isinstance(config, type) else {}
 
 

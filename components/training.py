@@ -15,6 +15,7 @@ from components.pipeline import Job
 from feature_repo.request import CANDIDATE_NAMES, CONTEXT, of_candidates, places, ranker_schema
 from feature_repo.specs import USER, VIDEO
 from feature_repo.vectors import VISUAL_TABLE, looks
+from models import viewer_inputs
 from models.affinity import Affinities
 from models.als import AlsModel
 from models.crosses import LENGTH, Crosses, Viewers
@@ -41,6 +42,7 @@ def rank_data(
     outcomes = lake.read("outcomes")
     popularity = Popularity.of(outcomes, data.catalogue, data.split.history_end)
     crosses = Crosses(data.catalogue, als.factors, towers.items, popularity, _visual(lake, data))
+    where = viewer_places(lake, data.users)
     users = lake.read("users", ["user_id", "region", "language"])
     place = pc.index_in(pa.array(data.users), users["user_id"].combine_chunks())
     region = crosses.region_codes(users["region"].combine_chunks().take(place).to_pylist())
@@ -59,7 +61,7 @@ def rank_data(
         viewers = Viewers(
             histories=histories,
             als=als.fold_in(histories),
-            tower=towers.encode(histories),
+            tower=towers.encode(histories, viewer_inputs.context(ts, where[user])),
             now=ts,
             region=region[user],
             language=language[user],
@@ -96,3 +98,11 @@ def _read(rows: RankData, schema: RankSchema, layouts: Mapping[str, FeatureLayou
         rows,
         **{name: getattr(rows, name)[:, places(all_, schema.block(name))] for name, all_ in names.items()},
     )
+
+
+def viewer_places(lake: Lake, users: Sequence[str]) -> NDArray[np.int64]:
+    """int64[n_users, 2], devices and regions that the profiles tell, for the user tower; 0 unknown."""
+    told = lake.read("users", ["user_id", "device", "region"])
+    at = pc.index_in(pa.array(users, pa.string()), told["user_id"].combine_chunks())
+    device, region = (told[name].combine_chunks().take(at).to_pylist() for name in ("device", "region"))
+    return viewer_inputs.places(device, region)

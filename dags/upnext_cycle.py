@@ -15,7 +15,7 @@ from airflow.sdk import DAG, Param
 from components.pipeline import BY_NAME, STEPS
 from upnext.errors import CandidateRefused
 
-FRESHNESS = ("ingest", "features", "materialise")
+FRESHNESS = ("ingest", "visual", "features", "materialise")
 COMMAND = 'upnext step {step} --data "$DATA" ${{UNTIL:+--until "$UNTIL"}} ${{FORCE:+--force}}'
 # A log grows, so its interval ends with the schedule's; any other source is read to its own end.
 UNTIL = """{{ params.until or

@@ -19,14 +19,20 @@ CHUNK = 1 << 24
 """Scores held at once by exact search; bounds its memory to 64 MiB."""
 FLAT_BELOW = 50_000
 """Vectors up to which brute force answers within a millisecond or two on one core."""
-HNSW_BELOW = 2_000_000
-"""Vectors up to which a graph over full vectors is affordable: about 800 bytes a vector."""
-PROBES = 64
-"""Inverted lists that a search looks into."""
-WIDTHS = {"efSearch": 256, "quantizer_efSearch": 128, "k_factor_rf": 8}
+SQ8_BELOW = 20_000_000
+"""Vectors up to which a byte per place, in inverted lists, is affordable: about 140 bytes a vector."""
+PER_LIST = 40
+"""Vectors that each inverted list's centre is learned from: FAISS asks for 39, and time grows with them."""
+PROBES = 32
+"""Inverted lists that a search looks into at least."""
+WIDTHS = {"efSearch": 256, "quantizer_efSearch": 256, "k_factor_rf": 8}
 """Nodes that a graph search keeps, the same for finding lists, and candidates refined per result."""
 SAMPLE = 256
 """Queries that the recall is measured with when an index is built."""
+RECALL_AT = 500
+"""Results that count when it is measured: what a retriever asks for."""
+WANTED = 0.97
+"""Recall for which a new index is given more lists to look into."""
 
 
 class Index(Protocol):
@@ -39,6 +45,8 @@ class Index(Protocol):
         there are fewer than k vectors.
         """
         ...
+
+    def __len__(self) -> int: ...
 
     def save(self, folder: Path) -> None: ...
 
@@ -90,28 +98,59 @@ class ExactIndex:
 class FaissIndex:
     """A FAISS index with what it was measured to find.
 
-    recall: share of the exact 100 nearest that it found for :data:`SAMPLE` of its own vectors as queries.
+    recall: share of the exact nearest :data:`RECALL_AT` that it found when it was built; probes: inverted
+    lists that each search looks into, where it has any.
     """
 
     index: faiss.Index
     factory: str
     recall: float
+    probes: int
 
     @classmethod
-    def build(cls, vectors: NDArray[np.float32], factory: str | None = None, seed: int = 0) -> Self:
-        """Train, fill and measure; the factory string follows from the number of vectors if not given."""
+    def build(
+        cls,
+        vectors: NDArray[np.float32],
+        factory: str | None = None,
+        queries: NDArray[np.float32] | None = None,
+        seed: int = 0,
+    ) -> Self:
+        """Train, fill, measure, and look into more lists until :data:`WANTED` is reached.
+
+        factory: FAISS's string; None: by the number of vectors. queries: float32[B, d], such as viewers ask,
+        to measure with; None: some of the vectors themselves, which flatters.
+        """
         import faiss
 
         vectors = _checked(vectors)
         factory = factory or factory_for(len(vectors))
-        index = faiss.index_factory(vectors.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
-        _tune(index)
-        index.train(vectors)
-        index.add(vectors)
-        built = cls(index, factory, 0.0)
         rng = np.random.default_rng(seed)
-        sample = vectors[rng.choice(len(vectors), min(SAMPLE, len(vectors)), replace=False)]
-        return cls(index, factory, recall_against(ExactIndex(vectors), built, sample))
+        index = faiss.index_factory(vectors.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
+        lists = faiss.try_extract_index_ivf(index)
+        enough = len(vectors) if lists is None else PER_LIST * lists.nlist
+        index.train(vectors[np.sort(rng.permutation(len(vectors))[:enough])])
+        index.add(vectors)
+        if queries is None:
+            queries = vectors[rng.permutation(len(vectors))[:SAMPLE]]
+        return cls._measured(index, factory, ExactIndex(vectors), queries[:SAMPLE])
+
+    @classmethod
+    def _measured(
+        cls, index: faiss.Index, factory: str, exact: ExactIndex, queries: NDArray[np.float32]
+    ) -> Self:
+        import faiss
+
+        lists = faiss.try_extract_index_ivf(index)
+        most = lists.nlist if lists else 1
+        probes, k = min(PROBES, most), min(RECALL_AT, len(exact))
+        truth, _ = exact.search(queries, k)
+        while True:
+            _tune(index, probes)
+            built = cls(index, factory, 0.0, probes)
+            recall = overlap(truth, built.search(queries, k)[0])
+            if recall >= WANTED or probes >= most:
+                return cls(index, factory, recall, probes)
+            probes = min(2 * probes, most)
 
     def __len__(self) -> int:
         return int(self.index.ntotal)
@@ -126,7 +165,7 @@ class FaissIndex:
 
         folder.mkdir(parents=True, exist_ok=True)
         faiss.write_index(self.index, str(folder / "index.faiss"))
-        meta = {"factory": self.factory, "recall": self.recall}
+        meta = {"factory": self.factory, "recall": self.recall, "probes": self.probes}
         (folder / "index.json").write_text(json.dumps(meta, indent=2))
 
     @classmethod
@@ -139,8 +178,9 @@ class FaissIndex:
         try:
             meta = json.loads((folder / "index.json").read_text())
             index = faiss.read_index(str(folder / "index.faiss"), faiss.IO_FLAG_MMAP_IFC)
-            _tune(index)
-            return cls(index, str(meta["factory"]), float(meta["recall"]))
+            found = cls(index, str(meta["factory"]), float(meta["recall"]), int(meta["probes"]))
+            _tune(index, found.probes)
+            return found  # noqa: TRY300
         except (OSError, RuntimeError, ValueError, KeyError) as error:
             raise CorruptData(f"the index in {folder} can't be read: {error}") from error
 
@@ -150,27 +190,37 @@ def load_index(folder: Path) -> ExactIndex | FaissIndex:
     return FaissIndex.load(folder) if (folder / "index.json").is_file() else ExactIndex.load(folder)
 
 
-def build_index(vectors: NDArray[np.float32]) -> ExactIndex | FaissIndex:
-    """Brute force below :data:`FLAT_BELOW` vectors, FAISS above."""
-    return ExactIndex.build(vectors) if len(vectors) < FLAT_BELOW else FaissIndex.build(vectors)
+def build_index(
+    vectors: NDArray[np.float32], queries: NDArray[np.float32] | None = None
+) -> ExactIndex | FaissIndex:
+    """Brute force below :data:`FLAT_BELOW` vectors, FAISS above, measured with ``queries``."""
+    if len(vectors) < FLAT_BELOW:
+        return ExactIndex.build(vectors)
+    return FaissIndex.build(vectors, queries=queries)
 
 
 def factory_for(n: int) -> str:
-    """FAISS factory string for n vectors: flat, a graph, or inverted lists of codes that are refined."""
+    """FAISS factory string for n vectors: flat, inverted lists of bytes, or of 4-bit codes that are refined.
+
+    Figures of these and of graphs are in docs/LOG.md and from benchmarks/index.py.
+    """
     if n < FLAT_BELOW:
         return "Flat"
-    if n < HNSW_BELOW:
-        return "HNSW32,SQfp16"
-    lists = 1 << int(np.ceil(np.log2(4 * np.sqrt(n))))
-    return f"IVF{lists}_HNSW32,PQ64x4fsr,Refine(SQfp16)"
+    lists = 1 << round(np.log2(4 * np.sqrt(n)))
+    return f"IVF{lists},SQ8" if n < SQ8_BELOW else f"IVF{lists}_HNSW32,PQ64x4fsr,Refine(SQ8)"
 
 
 def recall_against(exact: ExactIndex, index: Index, queries: NDArray[np.float32], k: int = 100) -> float:
     """Share of the exact k nearest that an index finds, over all queries."""
     k = min(k, len(exact))
     truth, _ = exact.search(queries, k)
-    found, _ = index.search(queries, k)
-    return float(np.mean([len(np.intersect1d(a, b)) / k for a, b in zip(truth, found, strict=True)]))
+    return overlap(truth, index.search(queries, k)[0])
+
+
+def overlap(truth: NDArray[np.int32], found: NDArray[np.int32]) -> float:
+    """Share of rows int32[B, k] that are also in the same line of ``found``."""
+    shares = [len(np.intersect1d(a, b)) / len(a) for a, b in zip(truth, found, strict=True)]
+    return float(np.mean(shares))
 
 
 def top_k(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
@@ -183,13 +233,13 @@ def top_k(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     return np.take_along_axis(near, order, axis=1)
 
 
-def _tune(index: faiss.Index) -> None:
-    """Set search widths, which FAISS does not keep with every index."""
+def _tune(index: faiss.Index, probes: int) -> None:
+    """Set search widths, which FAISS does not keep with every index.
+
+    More probes than there are lists spoil the tables of residual codes, and most of the recall with them.
+    """
     import faiss
 
-    lists = faiss.try_extract_index_ivf(index)
-    # Probing more lists than there are spoils the tables of residual codes, and most of the recall with them.
-    probes = min(PROBES, lists.nlist) if lists else 1
     for name, value in (*WIDTHS.items(), ("nprobe", probes)):
         try:
             faiss.ParameterSpace().set_index_parameter(index, name, value)

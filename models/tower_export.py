@@ -1,10 +1,10 @@
 """Trained towers as a folder for :class:`models.towers.Towers`, and kept to train on from."""
 
 import json
-import pickle
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from models.towers import (
     EMBEDDINGS,
     ITEMS,
     META,
+    STATE,
     USER_INPUTS,
     USER_TOWER,
     VIDEO_INPUTS,
@@ -25,7 +26,8 @@ from models.towers import (
 )
 from models.two_tower import Trained, TwoTowerConfig, video_batch
 from models.two_tower_net import TwoTower
-from models.video_inputs import TOKENS
+from models.video_inputs import TOKENS, VISUAL
+from models.viewer_inputs import CONTEXT, DEVICE_BUCKETS, HOURS, REGION_BUCKETS
 from upnext.errors import CorruptData, MissingData
 
 OPSET = 17
@@ -43,9 +45,15 @@ class _NewVideos(nn.Module):
         self.video = net.video
 
     def forward(
-        self, tokens: Tensor, category: Tensor, creator: Tensor, duration: Tensor, age: Tensor
+        self,
+        tokens: Tensor,
+        category: Tensor,
+        creator: Tensor,
+        duration: Tensor,
+        visual: Tensor,
+        age: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        embedded = self.video.embed_content(tokens, category, creator, duration)
+        embedded = self.video.embed_content(tokens, category, creator, duration, visual)
         return self.video.direction(embedded, age), embedded
 
 
@@ -66,13 +74,16 @@ def export(trained: Trained, folder: Path) -> Towers:
     np.save(folder / ITEMS, items)
     np.save(folder / EMBEDDINGS, embeddings)
     past = _some_histories(len(items), config, rng)
-    viewers = [torch.from_numpy(x) for x in (embeddings[past.rows], past.strength, past.age_s, past.mask)]
+    context = rng.integers(0, (HOURS, DEVICE_BUCKETS, REGION_BUCKETS), (len(past), CONTEXT))
+    about = (embeddings[past.rows], past.strength, past.age_s, past.mask, context)
+    viewers = [torch.from_numpy(x) for x in about]
     _to_onnx(trained.net.user, viewers, USER_INPUTS, ("direction",), folder / USER_TOWER)
-    videos = [torch.from_numpy(rng.integers(0, 9, shape)) for shape in ((3, TOKENS), 3, 3, 3, 3)]
+    codes = [torch.from_numpy(rng.integers(0, 9, shape)) for shape in ((3, TOKENS), 3, 3, 3, 3)]
+    videos = [*codes[:-1], torch.from_numpy(rng.normal(size=(3, VISUAL)).astype(np.float32)), codes[-1]]
     _to_onnx(_NewVideos(trained.net), videos, VIDEO_INPUTS, ("direction", "embedding"), folder / VIDEO_TOWER)
     towers = Towers.load(folder)
     with torch.no_grad():
-        _require_equal("user", trained.net.user(*viewers), towers.encode(past)[:, :-1])
+        _require_equal("user", trained.net.user(*viewers), towers.encode(past, context)[:, :-1])
         feed = {name: video.numpy() for name, video in zip(VIDEO_INPUTS, videos, strict=True)}
         _require_equal("video", _NewVideos(trained.net)(*videos)[0], towers.video_tower.run(None, feed)[0])
     with_popularity = towers.with_popularity(trained.popularity)
@@ -80,33 +91,48 @@ def export(trained: Trained, folder: Path) -> Towers:
     return Towers.load(folder)
 
 
-def save_state(trained: Trained, catalogue: Catalogue, file: Path) -> None:
-    """Keep the weights and whose they are, for :func:`resume`."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"ids": catalogue.ids.tolist(), "state": trained.net.state_dict()}, file)
+def save_state(trained: Trained, catalogue: Catalogue, folder: Path) -> None:
+    """Keep the weights beside the export, and whose they are, for :func:`resume`."""
+    weights = {name: weight.numpy() for name, weight in trained.net.state_dict().items()}
+    ids = np.asarray(catalogue.ids, np.str_)
+    np.savez(folder / STATE, ids=ids, as_of=np.int64(trained.as_of), **weights)
 
 
-def resume(file: Path, catalogue: Catalogue, config: TwoTowerConfig) -> TwoTower:
+def resume(folder: Path, catalogue: Catalogue, config: TwoTowerConfig, before: int | None = None) -> TwoTower:
     """Towers to go on from, with the embeddings of this catalogue's videos; new videos start at zero.
+
+    before: microseconds; towers that have learned from this time or later are none to go on from.
 
     Raises
     ------
     MissingData, CorruptData
-        The file is not there, can't be read, or is of towers of other widths.
+        No weights were kept, they can't be read, or are of other widths or a later time.
     """
+    file = folder / STATE
     if not file.is_file():
         raise MissingData(f"no towers to start from at {file}")
     net = TwoTower(len(catalogue), config.embedding, config.width - 1, config.heads)
     try:
-        kept = torch.load(file, weights_only=True)
-        old, state = {video: row for row, video in enumerate(kept["ids"])}, kept["state"]
-        source = np.array([old.get(video, -1) for video in catalogue.ids], np.int64)
+        with np.load(file, allow_pickle=False) as kept:
+            state = {
+                name: torch.from_numpy(kept[name]) for name in kept.files if name not in ("ids", "as_of")
+            }
+            ids, as_of = kept["ids"], int(kept["as_of"])
+        source = _places(ids, catalogue)
         rows = torch.zeros(len(catalogue) + 1, config.embedding)
         rows[1:][source >= 0] = state["video.row.weight"][1:][source[source >= 0]]
         net.load_state_dict({**state, "video.row.weight": rows})
-    except (OSError, EOFError, RuntimeError, KeyError, pickle.UnpicklingError) as error:
+    except (OSError, EOFError, RuntimeError, KeyError, ValueError, IndexError, BadZipFile) as error:
         raise CorruptData(f"{file} is no start for {config}: {error}") from error
+    if before is not None and as_of >= before:
+        raise CorruptData(f"{file} has learned from what happened at {as_of}, not before {before}")
     return net
+
+
+def _places(ids: NDArray[np.str_], catalogue: Catalogue) -> NDArray[np.int64]:
+    """int64[n], for each video of a catalogue its place among ids; -1 where it is not there."""
+    old = {video: row for row, video in enumerate(ids.tolist())}
+    return np.array([old.get(video, -1) for video in catalogue.ids], np.int64)
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 """The trained towers as serving runs them: item vectors, and both towers in onnxruntime, without torch."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from shutil import copyfile
@@ -12,12 +13,15 @@ from numpy.typing import NDArray
 from models.catalogue import Catalogue
 from models.history import Histories
 from models.video_inputs import VideoInputs
+from models.viewer_inputs import CONTEXT
 from upnext.errors import CorruptData, MissingData
 
 ITEMS, EMBEDDINGS, META = "item_vectors.npy", "embeddings.npy", "meta.json"
 USER_TOWER, VIDEO_TOWER = "user_tower.onnx", "video_tower.onnx"
-USER_INPUTS = ("past", "strength", "age_s", "mask")
-VIDEO_INPUTS = ("tokens", "category", "creator", "duration", "age")
+STATE = "state.npz"
+"""Weights to train on from, where they were kept."""
+USER_INPUTS = ("past", "strength", "age_s", "mask", "context")
+VIDEO_INPUTS = ("tokens", "category", "creator", "duration", "visual", "age")
 CHUNK = 4096
 """Viewers or videos that are run at once."""
 
@@ -71,22 +75,26 @@ class Towers:
         """float32[n, D - 1] of length 1: what a video is about, without its popularity."""
         return self.items[:, :-1]
 
-    def encode(self, histories: Histories) -> NDArray[np.float32]:
+    def encode(self, histories: Histories, context: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
         """Vectors of viewers, float32[B, D]; of the newest ``meta['length']`` entries, any number of them.
 
-        A viewer without a history gets the vector of nobody in particular, which favours what is popular.
+        context: int64[B, 3] as of :func:`models.viewer_inputs.context`; None: unknown. A viewer without a
+        history gets the vector of nobody in particular, which favours what is popular.
         """
         read = histories.newest(int(self.meta["length"]))
         vectors = np.ones((len(read), self.items.shape[1]), np.float32)
+        context = np.zeros((len(read), CONTEXT), np.int64) if context is None else context
         for at in range(0, len(read), CHUNK):
             some = read[at : at + CHUNK]
             known = some.mask & (some.rows < len(self))
             past = self.embeddings[np.where(known, some.rows, 0)]
-            inputs = dict(zip(USER_INPUTS, (past, some.strength, some.age_s, known), strict=True))
-            vectors[at : at + CHUNK, :-1] = self.user_tower.run(None, inputs)[0]
+            inputs = (past, some.strength, some.age_s, known, context[at : at + CHUNK])
+            vectors[at : at + CHUNK, :-1] = _run(self.user_tower, USER_INPUTS, inputs)[0]
         return vectors
 
-    def encode_videos(self, videos: Catalogue, now: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def encode_videos(
+        self, videos: Catalogue, now: int, visual: NDArray[np.float32] | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Vectors float32[m, D] and embeddings float32[m, E] of videos that came after training.
 
         Parameters
@@ -96,16 +104,18 @@ class Towers:
             video that nobody has watched.
         now
             Microseconds since 1970 UTC.
+        visual
+            float32[m, 32], what their thumbnails look like; None: unknown.
         """
-        inputs = VideoInputs.of(videos)
+        inputs = VideoInputs.of(videos, visual)
         vectors = np.full((len(inputs), self.items.shape[1]), self._bias(np.zeros(1))[0], np.float32)
         embeddings = np.zeros((len(inputs), self.embeddings.shape[1]), np.float32)
         age = inputs.age(np.arange(len(inputs)), now)
-        columns = (inputs.tokens, inputs.category, inputs.creator, inputs.duration, age)
+        columns = (inputs.tokens, inputs.category, inputs.creator, inputs.duration, inputs.visual, age)
         for at in range(0, len(inputs), CHUNK):
             part = slice(at, at + CHUNK)
-            feed = {name: column[part] for name, column in zip(VIDEO_INPUTS, columns, strict=True)}
-            vectors[part, :-1], embeddings[part] = self.video_tower.run(None, feed)
+            some = [column[part] for column in columns]
+            vectors[part, :-1], embeddings[part] = _run(self.video_tower, VIDEO_INPUTS, some)
         return vectors, embeddings
 
     def with_popularity(self, popularity: NDArray[np.floating]) -> "Towers":
@@ -124,12 +134,20 @@ class Towers:
         np.save(folder / ITEMS, self.items)
         np.save(folder / EMBEDDINGS, self.embeddings)
         (folder / META).write_text(json.dumps(self.meta, indent=2))
-        for name in (USER_TOWER, VIDEO_TOWER):
-            copyfile(self.folder / name, folder / name)
+        for name in (USER_TOWER, VIDEO_TOWER, STATE):
+            if (self.folder / name).is_file():
+                copyfile(self.folder / name, folder / name)
 
     def _bias(self, popularity: NDArray[np.floating]) -> NDArray[np.float32]:
         relative = np.log((popularity + 1) / (float(self.meta["mean_popularity"]) + 1))
         return np.asarray(float(self.meta["temperature"]) * relative, dtype=np.float32)
+
+
+def _run(tower: Any, names: Sequence[str], columns: Sequence[NDArray[Any]]) -> Any:
+    """What a tower says; towers of an older release read fewer inputs."""
+    read = {given.name for given in tower.get_inputs()}
+    feed = {name: column for name, column in zip(names, columns, strict=True) if name in read}
+    return tower.run(None, feed)
 
 
 def _session(path: Path) -> Any:

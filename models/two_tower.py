@@ -11,7 +11,8 @@ the many epochs that a random start would need.
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,14 +21,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.catalogue import Catalogue
+from models.content_start import content_start
 from models.dataset import Interactions
 from models.history import SECOND, Histories
 from models.spectral import directions
 from models.two_tower_net import TwoTower, VideoBatch
 from models.video_inputs import VideoInputs
+from models.viewer_inputs import context
 from upnext.errors import CorruptData, EmptyData
 
 DAY = 86_400 * SECOND
+CHUNK = 8192
+"""Videos that are run through their tower at once."""
 BLOCK = 64
 """Batches whose histories are gathered at once."""
 
@@ -57,9 +62,13 @@ class TwoTowerConfig:
     popularity_half_life_h: float = 24.0
     """Hours after which an engagement counts half towards the popularity that is added to the cosine."""
     learning_rate: float = 5e-4
-    drop_row: float = 0.1
+    drop_row: float = 0.4
     """Share of videos per step whose own embedding is hidden, so that content alone learns to stand for
     videos without a past."""
+    drop_context: float = 0.3
+    """Share of positives whose hour, device and region are hidden, so that a stranger is no surprise."""
+    warm_share: float = 0.5
+    """Part of the budget that is spent when training goes on from earlier towers."""
     min_strength: float = 0.1
     """Least strength of a positive; each weighs min(strength, 1) in the loss."""
     half_life_days: float = 7.0
@@ -72,8 +81,11 @@ class TwoTowerConfig:
         for name in (*numbers, "temperature", "learning_rate", "half_life_days", "popularity_half_life_h"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, not above 0")
-        if not 0 <= self.drop_row < 1:
-            raise ValueError(f"drop_row is {self.drop_row}, not in [0, 1)")
+        for name in ("drop_row", "drop_context"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, not in [0, 1)")
+        if not 0 < self.warm_share <= 1:
+            raise ValueError(f"warm_share is {self.warm_share}, not in (0, 1]")
 
 
 @dataclass(frozen=True)
@@ -96,10 +108,17 @@ class _Batch:
     video: NDArray[np.int32]
     ts: NDArray[np.int64]
     weight: NDArray[np.float32]
+    context: NDArray[np.int64]
     histories: Histories
 
     def part(self, which: slice) -> "_Batch":
-        return _Batch(self.video[which], self.ts[which], self.weight[which], self.histories[which])
+        return _Batch(
+            self.video[which],
+            self.ts[which],
+            self.weight[which],
+            self.context[which],
+            self.histories[which],
+        )
 
 
 def train(
@@ -107,6 +126,8 @@ def train(
     catalogue: Catalogue,
     config: TwoTowerConfig | None = None,
     *,
+    visual: NDArray[np.float32] | None = None,
+    viewers: NDArray[np.int64] | None = None,
     warm_start: TwoTower | None = None,
     progress: Callable[[float], None] = lambda done: None,
 ) -> Trained:
@@ -116,6 +137,10 @@ def train(
     ----------
     interactions
         Only what retrievers may learn from: :attr:`models.dataset.Dataset.history`.
+    visual
+        float32[n, 32], what the videos' thumbnails look like; zeros where there is none.
+    viewers
+        int64[n_users, 2], where the viewers are: :func:`models.viewer_inputs.places`.
     warm_start
         Towers to go on from, of this catalogue (:func:`models.tower_export.resume` makes them fit).
     progress
@@ -132,7 +157,11 @@ def train(
     positives = np.flatnonzero((interactions.strength >= config.min_strength) & (interactions.video >= 0))
     if not len(positives):
         raise EmptyData(f"no interaction has a strength of {config.min_strength}: nothing to train towers on")
-    inputs = VideoInputs.of(catalogue)
+    if warm_start is not None:
+        shares = {name: getattr(config, name) * config.warm_share for name in ("samples", "epochs")}
+        config = replace(config, samples=math.ceil(shares["samples"]), epochs=shares["epochs"])
+    inputs = VideoInputs.of(catalogue, visual)
+    viewers = np.zeros((interactions.n_users, 2), np.int64) if viewers is None else viewers
     rng = np.random.default_rng(config.seed)
     drawn = _draw(interactions.ts[positives], config, rng)
     counts = np.bincount(interactions.video[positives[drawn]], minlength=len(catalogue))
@@ -141,9 +170,11 @@ def train(
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            net = warm_start or _fresh(interactions, len(catalogue), config)
+            net = warm_start or _fresh(interactions, inputs, config)
             step = _Step(net, inputs, counts, config, rng)
-            losses = _run(step, _blocks(interactions, positives[drawn], config), len(drawn), progress)
+            losses = _run(
+                step, _blocks(interactions, viewers, positives[drawn], config), len(drawn), progress
+            )
     finally:
         torch.set_num_threads(threads)
     as_of = int(interactions.ts.max())
@@ -151,11 +182,21 @@ def train(
     return Trained(net.eval(), inputs, config, as_of, popular, losses)
 
 
-def _fresh(interactions: Interactions, n_videos: int, config: TwoTowerConfig) -> TwoTower:
-    net = TwoTower(n_videos, config.embedding, config.width - 1, config.heads)
+def _fresh(interactions: Interactions, inputs: VideoInputs, config: TwoTowerConfig) -> TwoTower:
+    """Towers that start out as what the log says, shared out between content and each video's own."""
+    net = TwoTower(len(inputs), config.embedding, config.width - 1, config.heads)
+    start = directions(interactions, len(inputs), config.embedding, config.seed)
+    taken = np.bincount(interactions.video[interactions.strength > 0], minlength=len(inputs))
+    tables = content_start(inputs, start, taken)
     with torch.no_grad():
-        start = directions(interactions, n_videos, config.embedding, config.seed)
-        net.video.row.weight[1:] = torch.from_numpy(start)
+        for name, table in tables.items():
+            getattr(net.video, name).weight.copy_(torch.from_numpy(table))
+        content = [
+            net.video.embed(video_batch(inputs, rows, hidden=np.ones(len(rows), np.bool_))).numpy()
+            for rows in np.array_split(np.arange(len(inputs)), 1 + len(inputs) // CHUNK)
+        ]
+        own = np.where(taken[:, None] > 0, start - np.concatenate(content), 0)
+        net.video.row.weight[1:] = torch.from_numpy(own)
     return net
 
 
@@ -175,13 +216,15 @@ def _draw(ts: NDArray[np.int64], config: TwoTowerConfig, rng: np.random.Generato
     return rng.choice(len(ts), config.samples, p=chance / chance.sum())
 
 
-def _blocks(log: Interactions, rows: NDArray[np.int64], config: TwoTowerConfig) -> Iterator[_Batch]:
+def _blocks(
+    log: Interactions, viewers: NDArray[np.int64], rows: NDArray[np.int64], config: TwoTowerConfig
+) -> Iterator[_Batch]:
     for at in range(0, len(rows), BLOCK * config.batch):
         some = rows[at : at + BLOCK * config.batch]
         ts = np.asarray(log.ts[some])
         weight = np.minimum(log.strength[some], 1).astype(np.float32)
         histories = log.histories(log.user[some], ts, config.length)
-        yield _Batch(log.video[some], ts, weight, histories)
+        yield _Batch(log.video[some], ts, weight, context(ts, viewers[log.user[some]]), histories)
 
 
 def _run(
@@ -255,7 +298,9 @@ class _Step:
         age = torch.from_numpy(self.inputs.age(columns, when))
         videos = self.net.video.direction(taken[: len(columns)], age)  # (C, D)
         entries = taken[len(columns) :].view(*past.rows.shape, -1)  # (B, L, E)
-        users = self.net.user(entries, *(torch.from_numpy(x) for x in (past.strength, past.age_s, past.mask)))
+        told = self.rng.random(batch.context.shape) >= self.config.drop_context
+        about = (past.strength, past.age_s, past.mask, np.where(told, batch.context, 0))
+        users = self.net.user(entries, *(torch.from_numpy(x) for x in about))
         expected = size * self.frequency[columns] + self.config.uniform / n
         beyond = torch.from_numpy(self.popularity[columns] - np.log(expected)).float()
         logits = users @ videos.T / self.config.temperature + beyond
@@ -274,7 +319,7 @@ def video_batch(
     there = rows >= 0
     known = there if hidden is None else there & ~hidden
 
-    def masked(column: NDArray[np.int64]) -> Tensor:
+    def masked(column: NDArray[Any]) -> Tensor:
         mask = there[:, None] if column.ndim == 2 else there
         return torch.from_numpy(np.where(mask, column[rows], 0))
 
@@ -284,4 +329,5 @@ def video_batch(
         masked(inputs.category),
         masked(inputs.creator),
         masked(inputs.duration),
+        masked(inputs.visual),
     )

@@ -17,7 +17,9 @@ from models.video_inputs import (
     CREATOR_BUCKETS,
     DURATION_BUCKETS,
     TOKEN_BUCKETS,
+    VISUAL,
 )
+from models.viewer_inputs import DEVICE_BUCKETS, HOURS, REGION_BUCKETS
 
 START = 0.02
 """Standard deviation of the weights at the start."""
@@ -27,13 +29,15 @@ MASKED = -1e9
 
 @dataclass(frozen=True)
 class VideoBatch:
-    """Inputs of n videos: int64[n], tokens int64[n, T]; ``row`` is catalogue row + 1, 0 for none."""
+    """Inputs of n videos: int64[n], tokens int64[n, T], visual float32[n, V]; ``row`` is catalogue row + 1,
+    0 for none."""
 
     row: Tensor
     tokens: Tensor
     category: Tensor
     creator: Tensor
     duration: Tensor
+    visual: Tensor
 
 
 class VideoTower(nn.Module):
@@ -47,6 +51,7 @@ class VideoTower(nn.Module):
         self.category = nn.Embedding(CATEGORY_BUCKETS, embedding, padding_idx=0)
         self.duration = nn.Embedding(DURATION_BUCKETS, embedding, padding_idx=0)
         self.age = nn.Embedding(AGE_BUCKETS, embedding, padding_idx=0)
+        self.visual = nn.Linear(VISUAL, embedding, bias=False)  # so that no picture adds nothing
         self.hidden = nn.Linear(embedding, 2 * width)
         self.out = nn.Linear(2 * width, width)
         self.skip = nn.Linear(embedding, width, bias=False)
@@ -54,26 +59,29 @@ class VideoTower(nn.Module):
             nn.init.normal_(table.weight, std=START)
             with torch.no_grad():
                 table.weight[0] = 0
+        nn.init.normal_(self.visual.weight, std=START)
         nn.init.normal_(self.out.weight, std=START)
         _repeat_identity(self.skip, 1)
 
     def embed(self, videos: VideoBatch) -> Tensor:
         """float32[n, E]."""
-        of_video: Tensor = (
-            self.row(videos.row)
-            + self.tokens(videos.tokens)
-            + self.creator(videos.creator)
-            + self.category(videos.category)
-            + self.duration(videos.duration)
-        )
+        about = self._about(videos.category, videos.creator, videos.duration, videos.visual)
+        of_video: Tensor = self.row(videos.row) + self.tokens(videos.tokens) + about
         return of_video
 
-    def embed_content(self, tokens: Tensor, category: Tensor, creator: Tensor, duration: Tensor) -> Tensor:
+    def embed_content(
+        self, tokens: Tensor, category: Tensor, creator: Tensor, duration: Tensor, visual: Tensor
+    ) -> Tensor:
         """As :meth:`embed` of videos without a row, in operations that ONNX has."""
         known = (tokens > 0).unsqueeze(-1).float()
         words = (F.embedding(tokens, self.tokens.weight) * known).sum(1) / known.sum(1).clamp(min=1)
-        content: Tensor = words + self.creator(creator) + self.category(category) + self.duration(duration)
+        content: Tensor = words + self._about(category, creator, duration, visual)
         return content
+
+    def _about(self, category: Tensor, creator: Tensor, duration: Tensor, visual: Tensor) -> Tensor:
+        parts = self.creator(creator) + self.category(category) + self.duration(duration)
+        about: Tensor = parts + self.visual(visual)
+        return about
 
     def direction(self, embedded: Tensor, age: Tensor) -> Tensor:
         """float32[n, D] from embeddings float32[n, E] and age buckets int64[n]."""
@@ -85,7 +93,8 @@ class UserTower(nn.Module):
     """History -> direction float32[B, D] of length 1.
 
     H heads weigh the entries by a learned score of (embedding, strength, age). One entry is always there and
-    stands for nobody in particular, so a viewer without a history has a direction too.
+    stands for nobody in particular, so a viewer without a history has a direction too. Hour, device and
+    region shift the hidden layer, each not at all where it is unknown.
     """
 
     def __init__(self, embedding: int, width: int, heads: int) -> None:
@@ -97,14 +106,20 @@ class UserTower(nn.Module):
         self.mix = nn.Linear(heads * embedding, 2 * width)
         self.out = nn.Linear(2 * width, width)
         self.skip = nn.Linear(heads * embedding, width, bias=False)
+        self.context = nn.ModuleList(
+            nn.Embedding(buckets, 2 * width, padding_idx=0)
+            for buckets in (HOURS, DEVICE_BUCKETS, REGION_BUCKETS)
+        )
+        for weight in self.context.parameters():
+            nn.init.zeros_(weight)
         nn.init.normal_(self.signals.weight, std=START)
         nn.init.normal_(self.out.weight, std=START)
         nn.init.normal_(self.score.weight, std=START)
         nn.init.normal_(self.nobody, std=START)
         _repeat_identity(self.skip, heads)
 
-    def forward(self, past: Tensor, strength: Tensor, age_s: Tensor, mask: Tensor) -> Tensor:
-        """past float32[B, L, E]; strength, age_s float32[B, L]; mask bool[B, L]."""
+    def forward(self, past: Tensor, strength: Tensor, age_s: Tensor, mask: Tensor, context: Tensor) -> Tensor:
+        """past float32[B, L, E]; strength, age_s float32[B, L]; mask bool[B, L]; context int64[B, 3]."""
         age = torch.log1p(age_s) / 10
         signals = torch.stack(
             [strength, (strength > 0.5).float(), (strength < 0).float(), age, age * age], -1
@@ -116,7 +131,10 @@ class UserTower(nn.Module):
         there = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1).unsqueeze(-1)
         attention = logits.masked_fill(~there, MASKED).softmax(dim=1)
         pooled = torch.einsum("blh,ble->bhe", attention, entries).flatten(1)
-        return F.normalize(self.skip(pooled) + self.out(F.relu(self.mix(pooled))), dim=-1)
+        hidden = self.mix(pooled)
+        for column, table in enumerate(self.context):
+            hidden = hidden + table(context[:, column])
+        return F.normalize(self.skip(pooled) + self.out(F.relu(hidden)), dim=-1)
 
 
 class TwoTower(nn.Module):

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from models.catalogue import Catalogue
 from models.history import SECOND
 
+VISUAL = 32
+"""Width of what a thumbnail is turned into; zeros where there is none."""
 TOKENS = 16
 """Words of a title and tags that are read, tags first."""
 TOKEN_BUCKETS = 1 << 15
@@ -33,7 +35,8 @@ _UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\u0e00-\u0e7f]")
 class VideoInputs:
     """Inputs of n videos; 0 is unknown or padding everywhere.
 
-    tokens: int64[n, TOKENS]; category, creator, duration: int64[n]; uploaded_at: int64[n], microseconds.
+    tokens: int64[n, TOKENS]; category, creator, duration: int64[n]; uploaded_at: int64[n], microseconds;
+    visual: float32[n, VISUAL].
     """
 
     tokens: NDArray[np.int64]
@@ -41,9 +44,15 @@ class VideoInputs:
     creator: NDArray[np.int64]
     duration: NDArray[np.int64]
     uploaded_at: NDArray[np.int64]
+    visual: NDArray[np.float32]
 
     @classmethod
-    def of(cls, catalogue: Catalogue) -> "VideoInputs":
+    def of(cls, catalogue: Catalogue, visual: NDArray[np.float32] | None = None) -> "VideoInputs":
+        """Of a catalogue's videos and, where thumbnails are known, what those look like, in row order."""
+        if visual is None:
+            visual = np.zeros((len(catalogue), VISUAL), np.float32)
+        if visual.shape != (len(catalogue), VISUAL):
+            raise ValueError(f"visual is {visual.shape}, not ({len(catalogue)}, {VISUAL})")
         titles = catalogue.table["title"].to_pylist()
         tags = catalogue.table["tags"].to_pylist()
         tokens = np.zeros((len(catalogue), TOKENS), np.int64)
@@ -56,6 +65,7 @@ class VideoInputs:
             _hashed(catalogue.creator, catalogue.creators, CREATOR_BUCKETS),
             _by_powers(catalogue.duration_s / 5, 2.0, DURATION_BUCKETS),
             catalogue.uploaded_at,
+            visual,
         )
 
     def __len__(self) -> int:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from models.bundle import Bundle
 from models.crosses import LENGTH
 from models.exposure import Exposure
+from models.viewer_inputs import context, places
 from serving import postrank, retrievers
 from serving.candidates import Candidates, Pool, union
 from serving.groups import Groups
@@ -56,7 +57,10 @@ class Funnel:
         """Viewers with their vectors: ALS by fold-in, the user tower on the recent past."""
         histories = pasts(viewers)
         recent, bundle = histories.newest(LENGTH), self.bundle
-        return Crowd(viewers, histories, bundle.als.fold_in(recent), bundle.towers.encode(recent))
+        where = places([viewer.device for viewer in viewers], [viewer.region for viewer in viewers])
+        now = np.asarray([viewer.now for viewer in viewers], np.int64)
+        tower = bundle.towers.encode(recent, context(now, where))
+        return Crowd(viewers, histories, bundle.als.fold_in(recent), tower)
 
     def anonymous(self, viewers: Sequence[Viewer]) -> Crowd:
         """Viewers without vectors, for when those cannot be had."""

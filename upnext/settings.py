@@ -58,6 +58,9 @@ class Settings(BaseSettings):
     """Share of a feature's values that may differ from what the lake says before it is an error."""
     training: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Overrides of a step's configuration, by step: ``{"two_tower": {"epochs": 2}}``."""
+    visual_backbone: Path | None = None
+    """An ONNX file that turns thumbnails into vectors in place of our own network; input
+    float32[n, 3, 64, 64] in [0, 1]. None: a small network is trained."""
     host: str = "127.0.0.1"
     port: int = Field(default=8700, gt=0, lt=65536)
 

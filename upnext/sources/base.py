@@ -1,12 +1,15 @@
 """What every source of data offers, and the small things that readers share."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from upnext.contracts import QUARANTINE
 from upnext.errors import MissingData
@@ -41,6 +44,28 @@ class Resumable(Protocol):
 
     def commit(self, until: datetime | None) -> None:
         """All events up to a time (None: all that were read) are in the lake and need no second reading."""
+        ...
+
+
+@dataclass(frozen=True)
+class Thumbnails:
+    """Small pictures of n videos.
+
+    pixels: uint8[n, 64, 64, 3], RGB, black where there is none; there: bool[n], whether there is one;
+    refused: rows of the QUARANTINE schema, pictures that could not be used.
+    """
+
+    pixels: NDArray[np.uint8]
+    there: NDArray[np.bool_]
+    refused: pa.Table
+
+
+@runtime_checkable
+class Pictured(Protocol):
+    """A source that has its videos' thumbnails at hand, without asking a network."""
+
+    def thumbnails(self, video_ids: Sequence[str]) -> Thumbnails:
+        """Those of some videos, known or not, in their order."""
         ...
 
 

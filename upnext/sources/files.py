@@ -2,15 +2,18 @@
 
 Each of the three is one file (``events.parquet``), several (``events-2026-01.csv.gz``) or a folder
 (``events/``), as Parquet, CSV or JSON lines. Videos and users are optional: what only the events know is
-taken up by its id.
+taken up by its id. A video's ``thumbnail_url`` may be a path below the folder, or a ``file://`` URL of one.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 
 from upnext.errors import EmptyData, MissingData
-from upnext.sources.base import Tables, existing_folder
-from upnext.sources.checks import REQUIRED, SCHEMAS, Name
+from upnext.sources.base import Tables, Thumbnails, existing_folder
+from upnext.sources.checks import REQUIRED, SCHEMAS, Name, split
+from upnext.sources.pictures import read_thumbnails
 from upnext.sources.rawfiles import read_csv, read_jsonl, read_parquet
 
 FORMATS = (".parquet", ".csv", ".csv.gz", ".jsonl", ".jsonl.gz")
@@ -42,6 +45,20 @@ class FilesSource:
             yield table
         if not rows:
             raise EmptyData(f"{self.folder} has no event: {', '.join(map(str, self._paths('events')))}")
+
+    def thumbnails(self, video_ids: Sequence[str]) -> Thumbnails:
+        """As :meth:`upnext.sources.base.Pictured.thumbnails`; pictures elsewhere are not fetched."""
+        return read_thumbnails(self.folder, video_ids, self._pictures, f"files:{self.folder}")
+
+    @cached_property
+    def _pictures(self) -> dict[str, str]:
+        """thumbnail_url by video_id, where there is one; of repeated ids the last counts."""
+        urls: dict[str, str] = {}
+        for table in self.videos():
+            if "thumbnail_url" in table.column_names:
+                good = split(table, "videos", "files:").good
+                urls |= zip(good["video_id"].to_pylist(), good["thumbnail_url"].to_pylist(), strict=True)
+        return {video: url for video, url in urls.items() if url}
 
     def _read(self, name: Name) -> Tables:
         for path in self._paths(name):

@@ -7,7 +7,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from upnext.contracts import QUARANTINE
+from upnext.sources.base import Thumbnails
 from upnext.world.config import parse_options
+from upnext.world.thumbnails import SIDE
 from upnext.world.world import World
 
 
@@ -29,6 +32,15 @@ class WorldSource:
 
     def events(self, since: datetime | None = None) -> Iterator[pa.Table]:
         return self.world.events(since)
+
+    def thumbnails(self, video_ids: Sequence[str]) -> Thumbnails:
+        """As :meth:`upnext.sources.base.Pictured.thumbnails`: every video of this world has one."""
+        ids = pa.array(video_ids, pa.string())
+        there = self.world.has_video(ids)
+        pixels = np.zeros((len(ids), SIDE, SIDE, 3), np.uint8)
+        rows = self.world.video_rows(ids.filter(pa.array(there)))
+        pixels[there] = self.world.thumbnails(rows.astype(np.int64))
+        return Thumbnails(pixels, there, QUARANTINE.empty_table())
 
     def judge(
         self, user_ids: Sequence[str], slates: Sequence[Sequence[str]], at: datetime

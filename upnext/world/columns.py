@@ -34,6 +34,13 @@ def row_ids(letter: str, rows: NDArray[np.int64]) -> pa.Array:
     return fixed_width(text)
 
 
+def knows_ids(letter: str, ids: pa.Array, known: int) -> NDArray[np.bool_]:
+    """Whether ids are of the ``known`` first: bool[n]."""
+    good = pc.match_substring_regex(ids, rf"^{letter}\d{{{ID_DIGITS}}}$").fill_null(False)
+    number = pc.utf8_slice_codeunits(pc.if_else(good, ids, f"{letter}0"), 1).cast(pa.int64())
+    return np.asarray(pc.and_(good, pc.less(number, known)).to_numpy(zero_copy_only=False), np.bool_)
+
+
 def id_rows(letter: str, ids: Sequence[str] | pa.Array | pa.ChunkedArray, known: int) -> NDArray[np.int64]:
     """Rows of such ids: int64[n]. NotFound for an id that is none of the ``known`` first."""
     text = ids if isinstance(ids, pa.Array | pa.ChunkedArray) else pa.array(list(ids), pa.string())

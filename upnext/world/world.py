@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from upnext.world.behaviour import Outcome, respond
 from upnext.world.catalogue import Videos, draw_catalogue, draw_videos, videos_by
-from upnext.world.columns import id_rows
+from upnext.world.columns import id_rows, knows_ids
 from upnext.world.config import START_US, WorldConfig, to_us
 from upnext.world.draws import Floats
 from upnext.world.expectation import Audience, appeal, foresee, gather
@@ -109,6 +109,10 @@ class World:
     def video_rows(self, video_ids: Sequence[str] | pa.Array) -> NDArray[np.int32]:
         """Rows of videos by id: int32[n]; NotFound for an unknown one."""
         return id_rows("v", video_ids, self.video_count).astype(np.int32)
+
+    def has_video(self, video_ids: pa.Array) -> NDArray[np.bool_]:
+        """Which ids are of videos of this world: bool[n]."""
+        return knows_ids("v", video_ids, self.video_count)
 
     def open(
         self, viewers: NDArray[np.int64], at: Time, watched: NDArray[np.int32] | None = None

@@ -32,7 +32,7 @@ def test_every_function_takes_a_job_and_is_described(step) -> None:
 
 
 def test_an_unknown_step_is_named_with_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match=r"step is 'tarin': it is one of ingest, features"):
+    with pytest.raises(ConfigError, match=r"step is 'tarin': it is one of ingest, visual, features"):
         find("tarin")
 
 

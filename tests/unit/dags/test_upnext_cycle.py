@@ -59,7 +59,7 @@ def test_the_cycle_has_every_step_behind_what_it_needs(read) -> None:
 
 def test_the_hourly_one_refreshes_the_features(read) -> None:
     tasks = read["dags"]["upnext_hourly"]["tasks"]
-    assert list(tasks) == ["ingest", "features", "materialise"]
+    assert list(tasks) == ["ingest", "visual", "features", "materialise"]
     assert tasks == {name: sorted(BY_NAME[name].needs) for name in tasks}
 
 

@@ -15,8 +15,10 @@ from models.history import Histories
 from models.spectral import directions
 from models.tower_export import export, resume, save_state
 from models.towers import Towers
-from models.two_tower import Trained, TwoTowerConfig, train
+from models.two_tower import Trained, TwoTowerConfig, train, video_batch
 from models.two_tower_net import TwoTower
+from models.video_inputs import VISUAL
+from models.viewer_inputs import context, places
 from upnext.contracts import VIDEOS
 from upnext.errors import CorruptData, EmptyData, MissingData
 
@@ -65,13 +67,18 @@ def two_colours() -> Interactions:
     return Interactions(user, video, ts, np.ones(len(user), np.float32), unknown, USERS_N)
 
 
+def looks() -> np.ndarray:
+    """Thumbnails of each colour look alike."""
+    return np.eye(2, VISUAL, dtype=np.float32)[np.arange(VIDEOS_N) % 2]
+
+
 def histories() -> Histories:
     return two_colours().histories(np.arange(USERS_N, dtype=np.int32), np.full(USERS_N, NOW), 10)
 
 
 @pytest.fixture(scope="module")
 def trained() -> Trained:
-    return train(two_colours(), catalogue(), SMALL)
+    return train(two_colours(), catalogue(), SMALL, visual=looks())
 
 
 @pytest.fixture(scope="module")
@@ -136,8 +143,57 @@ def test_new_videos_stand_on_their_content(towers: Towers, tmp_path: Path) -> No
     assert towers.encode_videos(Catalogue.of(VIDEOS.empty_table()), NOW)[0].shape == (0, 16)
 
 
+def test_a_picture_moves_a_video_and_none_leaves_it(towers: Towers) -> None:
+    uploads = Catalogue.of(pa.Table.from_pylist([row(58, "new")], VIDEOS))
+    plain, _ = towers.encode_videos(uploads, NOW)
+    np.testing.assert_array_equal(
+        towers.encode_videos(uploads, NOW, np.zeros((1, VISUAL), np.float32))[0], plain
+    )
+    seen, _ = towers.encode_videos(uploads, NOW, looks()[:1])
+    assert np.abs(seen - plain).max() > 1e-3
+    with pytest.raises(ValueError, match="visual is"):
+        towers.encode_videos(uploads, NOW, np.zeros((2, VISUAL), np.float32))
+
+
+def test_the_viewers_place_is_learned_and_a_new_one_is_no_fault() -> None:
+    """Viewers on the phone watch red, those at the tv blue; nobody has a history to tell by."""
+    log = two_colours()
+    first = log.where(np.r_[True, np.diff(log.user) > 0])
+    devices = places(["phone", "tv"] * (USERS_N // 2), [None] * USERS_N)
+    trained = train(first, catalogue(), replace(SMALL, samples=6000, epochs=100), viewers=devices)
+    stranger = Histories.empty(4, 4)
+    asked = context(NOW, places(["phone", "tv", "fridge", None], ["SE", None, None, None]))
+    inputs = (np.zeros((4, 4, 8), np.float32), stranger.strength, stranger.age_s, stranger.mask, asked)
+    with torch.no_grad():
+        vectors = trained.net.user(*(torch.from_numpy(x) for x in inputs))
+        videos = trained.net.video.embed(video_batch(trained.inputs, np.arange(VIDEOS_N)))
+        age = torch.from_numpy(trained.inputs.age(np.arange(VIDEOS_N), NOW))
+        scores = (vectors @ trained.net.video.direction(videos, age).T).numpy()
+    red = scores[:, ::2].mean(axis=1) - scores[:, 1::2].mean(axis=1)
+    assert red[0] > 0.1
+    assert red[1] < -0.1
+    assert np.isfinite(scores).all()
+
+
+def test_towers_of_an_older_release_read_fewer_inputs(towers: Towers) -> None:
+    class Older:
+        def __init__(self, session: object) -> None:
+            self.session = session
+
+        def get_inputs(self) -> list[object]:
+            return [given for given in self.session.get_inputs() if given.name != "context"]  # type: ignore[attr-defined]
+
+        def run(self, names: None, feed: dict[str, np.ndarray]) -> object:
+            assert set(feed) == {"past", "strength", "age_s", "mask"}
+            nothing = np.zeros((len(feed["past"]), 3), np.int64)
+            return self.session.run(names, {**feed, "context": nothing})  # type: ignore[attr-defined]
+
+    older = replace(towers, user_tower=Older(towers.user_tower))
+    np.testing.assert_array_equal(older.encode(histories()), towers.encode(histories()))
+
+
 def test_same_seed_same_weights(trained: Trained) -> None:
-    again = train(two_colours(), catalogue(), SMALL)
+    again = train(two_colours(), catalogue(), SMALL, visual=looks())
     assert again.losses == trained.losses
     for name, weight in trained.net.state_dict().items():
         torch.testing.assert_close(again.net.state_dict()[name], weight, rtol=0, atol=0)
@@ -158,26 +214,32 @@ def test_the_loss_falls(trained: Trained) -> None:
 
 
 def test_warm_start_follows_the_ids(trained: Trained, tmp_path: Path) -> None:
-    save_state(trained, catalogue(), tmp_path / "state.pt")
+    save_state(trained, catalogue(), tmp_path)
     shuffled = Catalogue.of(
         pa.Table.from_pylist([row(60, "newest"), *(row(i) for i in range(5, 40))], VIDEOS)
     )
-    net = resume(tmp_path / "state.pt", shuffled, SMALL)
+    net = resume(tmp_path, shuffled, SMALL)
     old, new = trained.net.video.row.weight, net.video.row.weight
     torch.testing.assert_close(new[1:36], old[6:41])
     assert not new[36].any()
     warm = train(
         two_colours(),
         catalogue(),
-        replace(SMALL, samples=64),
-        warm_start=resume(tmp_path / "state.pt", catalogue(), SMALL),
+        replace(SMALL, samples=128),  # of which half is for a warm start
+        warm_start=resume(tmp_path, catalogue(), SMALL),
     )
     cold = train(two_colours(), catalogue(), replace(SMALL, samples=64))
     assert warm.losses[0] < cold.losses[0]
     with pytest.raises(CorruptData, match="no start"):
-        resume(tmp_path / "state.pt", catalogue(), replace(SMALL, width=32))
+        resume(tmp_path, catalogue(), replace(SMALL, width=32))
     with pytest.raises(MissingData):
-        resume(tmp_path / "none.pt", catalogue(), SMALL)
+        resume(tmp_path / "none", catalogue(), SMALL)
+    assert resume(tmp_path, catalogue(), SMALL, before=trained.as_of + 1)
+    with pytest.raises(CorruptData, match="has learned from"):
+        resume(tmp_path, catalogue(), SMALL, before=trained.as_of)
+    (tmp_path / "state.npz").write_bytes(b"no weights")
+    with pytest.raises(CorruptData, match="no start"):
+        resume(tmp_path, catalogue(), SMALL)
 
 
 def test_the_budget_holds_and_prefers_the_new() -> None:

@@ -1,4 +1,4 @@
-"""Each retriever on a hand-made catalogue; a crowd gets what each viewer alone would get."""
+"""What is special to each retriever; what they share is in tests/contract/test_retrievers.py."""
 
 import numpy as np
 import pytest
@@ -117,28 +117,3 @@ def test_search_intent_needs_a_query(catalogue):
     asked, silent = search.retrieve(crowd_of(viewer_of(query="news"), viewer_of()), 10)
     assert asked.rows.tolist() == [5]
     assert len(silent) == 0
-
-
-def test_a_crowd_gets_what_each_viewer_alone_would_get(catalogue):
-    rng = np.random.default_rng(0)
-    vectors = rng.normal(size=(8, 2)).astype(np.float32)
-    neighbours = rng.permuted(np.tile(np.arange(8, dtype=np.int32), (8, 1)), axis=1)[:, :3]
-    counts = rng.random((1, 8)).astype(np.float32)
-    everyone = [
-        retrievers.Nearest(lambda crowd: crowd.als, ExactIndex.build(vectors)),
-        retrievers.BecauseYouWatched(neighbours, rng.random((8, 3)).astype(np.float32)),
-        group(catalogue, catalogue.creator, catalogue.creators),
-        group(catalogue, catalogue.category, catalogue.categories),
-        retrievers.TrendingNow(Trending(catalogue, Popularity(counts, (), NOW), LiveCounts())),
-        retrievers.NewReleases(catalogue),
-    ]
-    viewers = [viewer_of(rng.permutation(8)[: rng.integers(0, 6)]) for _ in range(5)]
-    als = rng.normal(size=(5, 2)).astype(np.float32)
-    crowd = crowd_of(*viewers, als=als)
-    for retriever in everyone:
-        for at, together in enumerate(retriever.retrieve(crowd, 4)):
-            alone = retriever.retrieve(crowd[at : at + 1], 4)[0]
-            assert together.rows.tolist() == alone.rows.tolist()
-            assert together.evidence.tolist() == alone.evidence.tolist()
-            assert together.scores.tolist() == pytest.approx(alone.scores.tolist(), rel=1e-5)
-            assert len(set(alone.rows.tolist())) == len(alone) <= 4
