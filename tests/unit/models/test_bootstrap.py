@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.bootstrap import compare
+from models.bootstrap import compare, paired_p_value
 from upnext.errors import EmptyData
 
 
@@ -47,3 +47,16 @@ def test_a_baseline_of_zero_has_no_lift() -> None:
 def test_no_users_is_an_error() -> None:
     with pytest.raises(EmptyData, match="no user"):
         compare([np.nan], [1.0])
+
+
+def test_p_value_of_signs_worked_out_by_hand() -> None:
+    # Of the 2^3 ways to give 1, 2 and 3 a sign, one reaches their mean and one its opposite.
+    assert paired_p_value([2, 3, 4, np.nan], [1, 1, 1, 1]) == pytest.approx(2 / 8)
+    assert paired_p_value([1, 1], [1, 1]) == 1.0
+
+
+def test_p_value_of_a_clear_difference_is_small_and_of_noise_is_not() -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=300)
+    assert paired_p_value(noise + 1, np.zeros(300)) < 0.001
+    assert paired_p_value(noise - noise.mean(), np.zeros(300)) > 0.9
