@@ -162,5 +162,6 @@ def _by_user(logged: Logged, *columns: Floats) -> Floats:
 
 
 def _ratio(above: Floats, below: Floats) -> Floats:
-    out = np.full(np.shape(below), np.nan)
-    return np.divide(above, below, out=out, where=below > 0)
+    ratio = np.full(np.shape(below), np.nan)
+    np.divide(above, below, out=ratio, where=below > 0)
+    return ratio

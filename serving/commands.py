@@ -59,15 +59,19 @@ def serve(host: str | None, port: int | None, release: str) -> None:
 @click.option(
     "--policy",
     "policies",
-    type=click.Choice(["funnel", "popularity", "random"]),
     multiple=True,
-    help="Who chooses; may be given several times, which adds a column policy.  [default: funnel]",
+    metavar="P",
+    help="Who chooses: funnel, popularity, random, retriever:NAME (one alone) or without:PART (the funnel "
+    "without it); may be given several times, which adds a column policy.  [default: funnel]",
 )
 @click.option(
     "--candidates",
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="CSV or Parquet with user_id and video_id: these pairs are ranked, and nothing else.",
+)
+@click.option(
+    "--heads", is_flag=True, help="With --candidates: write the ranker's probabilities and seconds too."
 )
 @click.option(
     "--as-of",
@@ -89,6 +93,7 @@ def recommend(
     stage: str,
     policies: tuple[str, ...],
     candidates: Path | None,
+    heads: bool,
     as_of: datetime | None,
     out: Path,
     as_json: bool,
@@ -100,7 +105,7 @@ def recommend(
     """
     from serving.batch import Batch
 
-    batch = Batch(release, users, count, stage, policies or ("funnel",), candidates, as_of, out)
+    batch = Batch(release, users, count, stage, policies or ("funnel",), candidates, as_of, out, heads)
     summary = batch.run(load_settings())
     if as_json:
         click.echo(json.dumps(summary))

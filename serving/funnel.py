@@ -169,7 +169,8 @@ def _unseen(pool: Pool, situation: Situation) -> Pool:
     """Leave out what was watched within the half-life of its demotion, as long as enough else is left."""
     watched = situation.seen[situation.seen_age_s < situation.rules.seen_half_life_s]
     unseen = ~np.isin(pool.rows, watched)
-    return pool.take(unseen) if unseen.sum() >= LEAST * situation.count else pool
+    enough = max(situation.count, min(LEAST * situation.count, len(pool) // 2))
+    return pool.take(unseen) if unseen.sum() >= enough else pool
 
 
 def _permitted(pool: Pool, situation: Situation) -> Pool:

@@ -42,7 +42,7 @@ def test_a_clipped_weight_counts_less_and_is_reported() -> None:
 
 
 def test_too_little_overlap_is_refused() -> None:
-    with pytest.raises(TooLittleData, match="1 effective slots of 3 .* fewer than 100"):
+    with pytest.raises(TooLittleData, match=r"1 effective slots of 3 .* fewer than 100"):
         snips(LOGGED)
     apart = Logged.of([0, 1], [1, 1], [0.5, 0.5], [0, 0])
     with pytest.raises(TooLittleData, match="0 effective slots"):
