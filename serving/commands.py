@@ -1,4 +1,4 @@
-"""Commands of serving: ``serve`` and ``recommend``."""
+"""Commands of serving: ``serve``, ``recommend`` and ``simulate``."""
 
 import json
 from datetime import datetime
@@ -113,3 +113,43 @@ def recommend(
         click.echo(
             f"{summary['rows']:,} rows for {summary['users']:,} users in {summary['seconds']:.1f} s: {out}"
         )
+
+
+@click.command()
+@click.option(
+    "--release",
+    default="champion",
+    show_default=True,
+    metavar="R",
+    help="Version, alias or folder of a release that was trained on a world.",
+)
+@click.option(
+    "--viewers", type=click.IntRange(min=2), default=300, show_default=True, help="How many the panel has."
+)
+@click.option(
+    "--days", type=click.IntRange(1, 90), default=14, show_default=True, help="How long it goes on."
+)
+@click.option(
+    "--policy",
+    "policies",
+    multiple=True,
+    metavar="P",
+    help="As for `upnext recommend`, or without:session; may be given several times.  [default: all]",
+)
+@click.option("--jobs", type=click.IntRange(min=1), default=2, show_default=True, help="Processes.")
+@click.option("--seed", default=0, show_default=True, help="Another seed draws another panel.")
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+def simulate(
+    release: str, viewers: int, days: int, policies: tuple[str, ...], jobs: int, seed: int, as_json: bool
+) -> None:
+    """Put policies before the simulated world's viewers and tell what they earn, seconds a session.
+
+    The loop begins where the release's data ends. Each retriever alone, and the funnel without each of its
+    parts, says what the parts are worth. docs/evaluation.md says what this can and cannot prove.
+    """
+    from serving import simulation
+
+    settings = load_settings()
+    plan = simulation.Plan.of(settings, release, viewers, days, seed)
+    rows = simulation.figures(simulation.simulate(settings, plan, policies or simulation.ALL, jobs))
+    click.echo(json.dumps(rows) if as_json else simulation.table(rows))
