@@ -158,13 +158,14 @@ def elsewhere(world: World, bundle: Bundle, panel: Sequence[str], days: int) -> 
 def figures(courses: Mapping[str, Course], rival: str = "popularity") -> list[dict[str, Any]]:
     """Watch time per session of each policy, beside ``rival`` and beside the funnel, where those took part.
 
-    Viewers are what is resampled. Everyone has the same sessions under every policy, so a viewer's total,
-    scaled by sessions per viewer, is a figure whose mean is the watch time per session.
+    Viewers are what is resampled, each weighing as many sessions as they had; those are the same under every
+    policy.
     """
-    per_session = {name: _per_session(course.seconds, course.sessions) for name, course in courses.items()}
+    per_session = {name: _per_session(course) for name, course in courses.items()}
     out = []
     for name, course in courses.items():
-        own = compare(per_session[name], np.zeros(len(course.seconds)))
+        sessions = course.sessions.sum(axis=1)
+        own = compare(per_session[name], np.zeros(len(sessions)), weights=sessions)
         row: dict[str, Any] = {
             "policy": name,
             "seconds_per_session": own.mean,
@@ -174,8 +175,9 @@ def figures(courses: Mapping[str, Course], rival: str = "popularity") -> list[di
         }
         for other in (rival, "funnel"):
             if other in courses and other != name:
-                row[f"over_{other}"] = _told(compare(per_session[name], per_session[other]))
-                row[f"over_{other}"]["p"] = paired_p_value(per_session[name], per_session[other])
+                each = compare(per_session[name], per_session[other], weights=sessions)
+                p = paired_p_value(per_session[name] * sessions, per_session[other] * sessions)
+                row[f"over_{other}"] = _told(each) | {"p": p}
         out.append(row)
     return out
 
@@ -198,9 +200,9 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _per_session(seconds: NDArray[np.float64], sessions: NDArray[np.int64]) -> NDArray[np.float64]:
-    scale = len(seconds) / max(int(sessions.sum()), 1)
-    return np.asarray(seconds.sum(axis=1) * scale)
+def _per_session(course: Course) -> NDArray[np.float64]:
+    """Seconds per session of each viewer, float64[P]; 0 for who never came."""
+    return np.asarray(course.seconds.sum(axis=1) / np.maximum(course.sessions.sum(axis=1), 1))
 
 
 def _by_week(course: Course) -> list[float]:

@@ -32,6 +32,19 @@ def test_users_without_a_figure_are_left_out_of_both() -> None:
     assert (result.mean, result.baseline, result.users) == (2.5, 1.5, 2)
 
 
+def test_weighted_means_and_their_interval() -> None:
+    result = compare([1, 4, np.nan, 9], [1, 1, 1, 1], weights=[3, 1, 5, 0], resamples=50)
+    assert (result.mean, result.baseline, result.users) == (7 / 4, 1.0, 2)
+    # Rows of a user in one place, or a row each in as many: the mean is the same, the interval is not.
+    rng = np.random.default_rng(4)
+    values, rows = rng.normal(5, 1, 400), rng.integers(1, 30, 400)
+    weighted = compare(values, np.zeros(400), weights=rows)
+    assert weighted.mean == pytest.approx(np.repeat(values, rows).mean())
+    low, high = weighted.difference_interval
+    half = 1.96 * np.sqrt((rows**2 * (values - weighted.mean) ** 2).sum()) / rows.sum()
+    assert (high - low) / 2 == pytest.approx(half, rel=0.1)
+
+
 def test_a_seed_gives_the_same_interval() -> None:
     values = np.random.default_rng(3).exponential(size=(2, 50))
     assert compare(*values, seed=5) == compare(*values, seed=5)
