@@ -8,6 +8,7 @@ reward model of the doubly robust estimate is the ranker's watch head, asked at 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
 import pyarrow as pa
@@ -65,7 +66,7 @@ def off_policy(prepared: Prepared) -> Report:
             report.figures.append(Figure(measure, policy, each.value, each.low, each.high, people))
             report.facts[f"effective slots of {policy}"] = each.effective_size
         if prepared.judge is not None:
-            truth = asked(prepared.judge, users, slots, rows, prepared.ids, prepared.seed)
+            truth = asked(prepared.judge, users.since, slots, rows, prepared.ids, prepared.seed)
             report.facts[f"watch time per slot of {policy}, s, asked of the simulator"] = truth
     return report
 
@@ -141,7 +142,7 @@ def _watch_head(
 
 
 def asked(
-    judge: Judge, users: Holdout, slots: Slots, lists: NDArray[np.int32], ids: pa.Array, seed: int
+    judge: Judge, at: datetime, slots: Slots, lists: NDArray[np.int32], ids: pa.Array, seed: int
 ) -> float:
     """Seconds per slot that the new policy earns in the simulator: slates drawn from the lists.
 
@@ -152,6 +153,7 @@ def asked(
     total = np.zeros(len(lists))
     for _ in range(DRAWS):
         drawn = rng.permuted(lists, axis=1)[:, :SLOTS]
-        watched = judge.judge(slots.users, names[drawn].tolist(), users.since)
-        total += np.asarray(watched, np.float64).mean(axis=1) / 1_000 / DRAWS
+        watched = judge.judge(slots.users, names[drawn].tolist(), at)
+        filled = np.maximum((drawn >= 0).sum(axis=1), 1)
+        total += np.asarray(watched, np.float64).sum(axis=1) / filled / 1_000 / DRAWS
     return float(total[slots.user].mean())

@@ -33,7 +33,7 @@ def retrievers(prepared: Prepared) -> Report:
         | {"popularity": metrics.recall(pool["popularity"], truth, POOL)},
     )
     wanted = truth.counts().astype(np.float64)
-    only = _found_by_one([ranked[policy] for policy in alone], truth)
+    only = found_by_one([ranked[policy] for policy in alone], truth)
     for place, name in enumerate(RETRIEVERS):
         share = np.divide(only[place], wanted, out=np.full(len(wanted), np.nan), where=wanted > 0)
         report.add(f"recall that only this one adds, {EACH} of each", {name: share})
@@ -52,7 +52,7 @@ def _rows(
     }
 
 
-def _found_by_one(ranked: list[NDArray[np.int32]], truth: metrics.Truth) -> NDArray[np.float64]:
+def found_by_one(ranked: list[NDArray[np.int32]], truth: metrics.Truth) -> NDArray[np.float64]:
     """Wanted videos that one retriever alone finds: float64[R, U], counts by retriever and user."""
     found = np.zeros((len(ranked), len(truth.keys)), np.bool_)
     for place, rows in enumerate(ranked):
