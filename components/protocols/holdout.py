@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from components.evaluation import Holdout, place_slates, score
 from components.protocols.prepared import Prepared
 from components.protocols.report import Report
+from components.recommending import recommend
 from components.training import rank_data
 from models import metrics
 from models.crosses import CROSS_NAMES
@@ -49,7 +50,8 @@ def holdout(prepared: Prepared) -> Report:
 
 def ranked(prepared: Prepared, users: Holdout, stage: str, count: int) -> dict[str, NDArray[np.int32]]:
     """Catalogue rows by policy, int32[U, count], -1 where a place stayed empty."""
-    table = prepared.recommend(users.users, users.since, POLICIES, stage, stage=stage, count=count)
+    asked = (prepared.bundle, users.users, users.since, POLICIES, prepared.file(stage))
+    table = recommend(*asked, stage=stage, count=count)
     return {policy: _placed(prepared, users, table, policy, count) for policy in POLICIES}
 
 
@@ -124,8 +126,8 @@ def _shown(report: Report, prepared: Prepared, users: Holdout, pages: Ranked) ->
     """Order of what was really shown, from what was known when the hold-out began."""
     pairs = users.shown(prepared.ids)
     most = int(np.bincount(users.watched.keys // users.watched.videos).max())
-    asked = (users.users, users.since, ORDERING)
-    table = prepared.recommend(*asked, "replayed", count=most, pairs=pairs)
+    asked = (prepared.bundle, users.users, users.since, ORDERING, prepared.file("replayed"))
+    table = recommend(*asked, count=most, pairs=pairs)
     order = {policy: _placed(prepared, users, table, policy, most) for policy in ORDERING}
     ids, judge = prepared.ids, prepared.judge
     first = {policy: score(users, pages[policy], rows, None, ids) for policy, rows in order.items()}

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from components.evaluation import Holdout, Judge, place_slates
 from components.protocols.prepared import Prepared
 from components.protocols.report import Figure, Report
+from components.recommending import recommend
 from models.columns import codes, floats
 from models.off_policy import Logged, doubly_robust, snips
 from upnext.errors import EmptyData, TooLittleData
@@ -98,7 +99,8 @@ def logged_slots(prepared: Prepared, users: Holdout) -> Slots:
 
 def _lists(prepared: Prepared, users: Holdout, slots: Slots) -> dict[str, NDArray[np.int32]]:
     """Catalogue rows by policy, int32[U, TOP], -1 where a list is shorter."""
-    made = prepared.recommend(slots.users, users.since, POLICIES, "lists", count=TOP)
+    asked_for = (prepared.bundle, slots.users, users.since, POLICIES, prepared.file("lists"))
+    made = recommend(*asked_for, count=TOP)
     people = pa.array(slots.users)
     return {
         policy: place_slates(made.filter(pc.equal(made["policy"], policy)), people, prepared.ids, TOP)
@@ -127,8 +129,8 @@ def _watch_head(
         parts.append(owner * np.int64(videos) + rows[owner, place])
     user, video = np.divmod(np.unique(np.concatenate(parts)), videos)
     pairs = pa.table({"user_id": pa.array(slots.users).take(user), "video_id": prepared.ids.take(video)})
-    asked_for = (slots.users, users.since, ["funnel"], "scored")
-    scored = prepared.recommend(*asked_for, count=videos, pairs=pairs, heads=True)
+    asked_for = (prepared.bundle, slots.users, users.since, ("funnel",), prepared.file("scored"))
+    scored = recommend(*asked_for, count=videos, pairs=pairs, heads=True)
     row = prepared.data.catalogue.rows(scored["video_id"])
     key = codes(scored["user_id"], slots.users) * np.int64(videos) + row
     order = np.argsort(key)

@@ -1,6 +1,5 @@
 """What a protocol works on: an interval of the pipeline, its data set, and its models as one bundle."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -11,7 +10,6 @@ import pyarrow as pa
 from components import runner
 from components.evaluation import Judge
 from components.pipeline import STEPS, Job
-from components.recommending import recommend
 from components.release import bind
 from models.dataset import Dataset
 from upnext.errors import MissingData
@@ -69,23 +67,9 @@ class Prepared:
         source = open_source(self.job.source, self.job.settings)
         return source if isinstance(source, Judge) else None
 
-    def recommend(
-        self,
-        users: Sequence[str],
-        at: datetime,
-        policies: Sequence[str],
-        name: str,
-        *,
-        stage: str = "final",
-        count: int = 10,
-        pairs: pa.Table | None = None,
-        heads: bool = False,
-    ) -> pa.Table:
-        """:func:`components.recommending.recommend` from the bundle."""
-        out = self.job.out / f"{name}.parquet"
-        return recommend(
-            self.bundle, users, at, policies, out, stage=stage, count=count, pairs=pairs, heads=heads
-        )
+    def file(self, name: str) -> Path:
+        """Where the protocol keeps a table of that name."""
+        return self.job.out / f"{name}.parquet"
 
 
 def run_steps(settings: Settings, source: str, through: str) -> datetime:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from components.evaluation import Holdout, place_slates
 from components.protocols.prepared import Prepared
 from components.protocols.report import Report
+from components.recommending import recommend
 from models import metrics
 
 RETRIEVERS = ("als", "two_tower", "because_you_watched", "creators", "topics", "trending", "new")
@@ -43,8 +44,8 @@ def retrievers(prepared: Prepared) -> Report:
 def _rows(
     prepared: Prepared, users: Holdout, policies: list[str], name: str, count: int
 ) -> dict[str, NDArray[np.int32]]:
-    asked = (users.users, users.since, policies, name)
-    table = prepared.recommend(*asked, stage="retrieval", count=count)
+    asked = (prepared.bundle, users.users, users.since, policies, prepared.file(name))
+    table = recommend(*asked, stage="retrieval", count=count)
     people = pa.array(users.users)
     return {
         policy: place_slates(table.filter(pc.equal(table["policy"], policy)), people, prepared.ids, count)

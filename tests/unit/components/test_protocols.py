@@ -31,7 +31,7 @@ from upnext.sources import open_source
 from upnext.stores import connect
 
 UNTIL = datetime(2001, 1, 1, tzinfo=UTC)
-SMALL = {"two_tower": {"width": 17, "embedding": 16, "epochs": 20, "batch": 128, "uniform": 16}}
+SMALL = {"two_tower": {"width": 17, "embedding": 16, "epochs": 6, "batch": 128, "uniform": 16}}
 
 
 def log_of(rows: list[tuple[int, int, int, float]], users: int) -> Interactions:
@@ -193,4 +193,4 @@ def test_the_command_wants_files_or_a_protocol() -> None:
 
 def test_a_steps_settings_reach_the_protocols(films, tmp_path) -> None:
     config = step_config(prepared_of(films, tmp_path).job, "two_tower", TwoTowerConfig)
-    assert (config.width, config.epochs) == (17, 20)
+    assert (config.width, config.epochs) == (17, 6)
