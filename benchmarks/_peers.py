@@ -80,8 +80,8 @@ def implicit_als(**settings: float) -> Fit:
     from implicit.cpu.als import AlternatingLeastSquares
 
     def fit(log: Interactions, videos: int) -> Score:
-        model = AlternatingLeastSquares(num_threads=1, random_state=0, **settings)
         with threadpool_limits(1, "blas"):
+            model = AlternatingLeastSquares(num_threads=1, random_state=0, **settings)
             model.fit(matrix_of(log, videos, by_strength=True), show_progress=False)
         return lambda users: model.user_factors[users] @ model.item_factors.T
 

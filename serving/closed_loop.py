@@ -11,6 +11,7 @@ A viewer's luck with a video in an hour is the same under every policy, so that 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +24,7 @@ from models.popularity import Popularity
 from serving.funnel import Funnel, build
 from serving.policies import Policy, choose
 from serving.ranking import BundleRanker
+from serving.search import TextIndex
 from serving.trending import LiveCounts
 from serving.viewer import SEEN, Viewer
 from upnext.world.visits import Visits
@@ -114,6 +116,10 @@ class Stage:
     elsewhere: Elsewhere
     past_events: pa.Table
 
+    @cached_property
+    def text(self) -> TextIndex:
+        return TextIndex.of(self.bundle.catalogue)
+
     def funnels(self) -> Iterator[tuple[Funnel, Visits]]:
         """The funnel with the popularity of each refresh, and the sessions until the next."""
         window = self.visits.start_us // REFRESH_US
@@ -126,7 +132,7 @@ class Stage:
         popularity = self.elsewhere.popularity(at, len(old.catalogue), old.popularity.half_life_h)
         towers = old.towers.with_popularity(popularity.scores())
         fresh = replace(old, popularity=popularity, towers=towers, index=None)
-        return build(fresh, BundleRanker(fresh), LiveCounts())
+        return build(fresh, BundleRanker(fresh), LiveCounts(), text=self.text)
 
 
 @dataclass

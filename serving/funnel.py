@@ -124,8 +124,12 @@ def build(
     live: LiveCounts,
     config: FunnelConfig | None = None,
     exposure: Exposure | None = None,
+    text: TextIndex | None = None,
 ) -> Funnel:
-    """The funnel of a bundle, its look-up tables made; ``exposure`` is the bundle's unless more is known."""
+    """The funnel of a bundle, its look-up tables made.
+
+    exposure: the bundle's unless more is known. text: where it is made already.
+    """
     catalogue, merit = bundle.catalogue, bundle.popularity.scores()
     trending = Trending(catalogue, bundle.popularity, live)
     creators = Groups.by(catalogue.creator, merit, catalogue.active, len(catalogue.creators))
@@ -139,7 +143,7 @@ def build(
         "topics": retrievers.SameGroup(catalogue.category, categories, named=named),
         "trending": retrievers.TrendingNow(trending),
         "new": retrievers.NewReleases(catalogue),
-        "search": retrievers.SearchIntent(TextIndex.of(catalogue)),
+        "search": retrievers.SearchIntent(text or TextIndex.of(catalogue)),
     }
     inventory = Inventory.of(catalogue, bundle.towers.directions, exposure or bundle.exposure)
     evidence = Evidence(bundle.als, inventory.directions)
