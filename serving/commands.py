@@ -1,25 +1,28 @@
 """Commands of serving: ``serve``, ``recommend`` and ``simulate``."""
 
 import json
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
 from upnext.cli.params import UtcTime
 from upnext.settings import load_settings
 
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def release_option(about: str) -> Callable[[Command], Command]:
+    """Which release a command works with: the champion unless it is told."""
+    return click.option("--release", default="champion", show_default=True, metavar="R", help=about)
+
 
 @click.command()
 @click.option("--host", help="Address to listen on.  [default: UPNEXT_HOST, else 127.0.0.1]")
 @click.option("--port", type=click.IntRange(1, 65535), help="Port.  [default: UPNEXT_PORT, else 8700]")
-@click.option(
-    "--release",
-    default="champion",
-    show_default=True,
-    metavar="R",
-    help="Version, alias or folder of the release to serve; an alias is followed while serving.",
-)
+@release_option("Version, alias or folder of the release to serve; an alias is followed while serving.")
 def serve(host: str | None, port: int | None, release: str) -> None:
     """Start the recommendation service.
 
@@ -33,13 +36,7 @@ def serve(host: str | None, port: int | None, release: str) -> None:
 
 
 @click.command()
-@click.option(
-    "--release",
-    default="champion",
-    show_default=True,
-    metavar="R",
-    help="Version, alias or folder of a release.",
-)
+@release_option("Version, alias or folder of a release.")
 @click.option(
     "--users",
     type=click.Path(path_type=Path),
@@ -116,13 +113,7 @@ def recommend(
 
 
 @click.command()
-@click.option(
-    "--release",
-    default="champion",
-    show_default=True,
-    metavar="R",
-    help="Version, alias or folder of a release that was trained on a world.",
-)
+@release_option("Version, alias or folder of a release that was trained on a world.")
 @click.option(
     "--viewers", type=click.IntRange(min=2), default=300, show_default=True, help="How many the panel has."
 )
