@@ -115,7 +115,7 @@ def recommend(
 @click.command()
 @release_option("Version, alias or folder of a release that was trained on a world.")
 @click.option(
-    "--viewers", type=click.IntRange(min=2), default=300, show_default=True, help="How many the panel has."
+    "--viewers", type=click.IntRange(min=2), default=200, show_default=True, help="How many the panel has."
 )
 @click.option(
     "--days", type=click.IntRange(1, 90), default=14, show_default=True, help="How long it goes on."
