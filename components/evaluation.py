@@ -58,10 +58,8 @@ class Holdout:
         """Of users with something to find or to compare, at most ``sample`` of them."""
         rows = data.examples["holdout"]
         videos = len(data.catalogue.ids)
-        known = data.interactions.before(data.split.holdout_start)
-        seen = np.unique(known.user.astype(np.int64) * videos + known.video)
         key = rows.user.astype(np.int64) * videos + rows.video
-        wanted = (rows.labels["long_view"] == 1) & ~np.isin(key, seen)
+        wanted = newly(data, "long_view")
         seconds = np.where(rows.shown, rows.labels["watch_s"], np.nan)
         shown = np.unique(key[~np.isnan(seconds)]) // videos
         compared = np.flatnonzero(np.bincount(shown, minlength=len(data.users)) > 1)
@@ -84,6 +82,24 @@ class Holdout:
         """Pairs user_id, video_id that a replay has to order; ids: of the catalogue, in row order."""
         user, video = np.divmod(self.watched.keys, self.watched.videos)
         return pa.table({"user_id": pa.array(self.users).take(user), "video_id": ids.take(video)})
+
+    def truth(self, data: Dataset, head: str) -> Truth:
+        """Gain 1 for each video newly met of which a head's label is 1, such as ``click``."""
+        rows = data.examples["holdout"]
+        place = np.full(len(data.users), -1)
+        place[np.searchsorted(data.users, self.users)] = np.arange(len(self.users))
+        kept = newly(data, head) & (place[rows.user] >= 0)
+        user, video = place[rows.user[kept]], rows.video[kept]
+        return Truth.of(user, video, np.ones(len(user)), len(self.users), len(data.catalogue))
+
+
+def newly(data: Dataset, head: str) -> NDArray[np.bool_]:
+    """Which of the hold-out's examples have a label of 1 for a video that its user had not met before."""
+    rows, videos = data.examples["holdout"], len(data.catalogue)
+    known = data.interactions.before(data.split.holdout_start)
+    seen = np.unique(known.user.astype(np.int64) * videos + known.video)
+    key = rows.user.astype(np.int64) * videos + rows.video
+    return np.asarray((rows.labels[head] == 1) & ~np.isin(key, seen))
 
 
 _SHOWN = 1e-6

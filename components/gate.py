@@ -5,8 +5,6 @@ funnel as of the hold-out's first moment. Beside it, on the same users, stand po
 champion. A candidate is refused when its interval lies wholly below popularity's or the champion's.
 """
 
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,15 +12,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from components.evaluation import Holdout, Judge, Scores, place_slates, score
 from components.pipeline import Job, Outcome
+from components.recommending import recommend
 from components.release import bind
 from models.bootstrap import Comparison, compare
 from models.dataset import Dataset
-from upnext.errors import ReleaseError
 from upnext.releases import Releases
 from upnext.sources import open_source
 
@@ -94,14 +91,10 @@ def _recommend(
     job: Job, release: Path | str, policies: Sequence[str], holdout: Holdout, ids: pa.Array, replay: bool
 ) -> dict[str, tuple[NDArray[np.int32], NDArray[np.int32]]]:
     """Catalogue rows by policy: int32[U, 10] over the whole catalogue, int32[U, 1] of what was shown."""
-    users, shown = job.out / "users.parquet", job.out / "shown.parquet"
-    pq.write_table(pa.table({"user_id": holdout.users}), users)
-    command = ["--release", str(release), "--users", str(users), "--as-of", holdout.since.isoformat()]
-    command += [part for policy in policies for part in ("--policy", policy)]
-    ranked = _run(command, job.out / "ranked.parquet")
+    asked = (release, holdout.users, holdout.since, policies)
+    ranked = recommend(*asked, job.out / "ranked.parquet", count=COUNT)
     if replay and len(holdout.watched.keys):
-        pq.write_table(holdout.shown(ids), shown)
-        replayed = _run([*command, "--candidates", str(shown)], job.out / "replayed.parquet")
+        replayed = recommend(*asked, job.out / "replayed.parquet", count=COUNT, pairs=holdout.shown(ids))
     else:
         replayed = ranked.slice(0, 0)
 
@@ -110,16 +103,6 @@ def _recommend(
         return place_slates(mine, pa.array(holdout.users), ids, count)
 
     return {policy: (rows(ranked, policy, COUNT), rows(replayed, policy, 1)) for policy in policies}
-
-
-def _run(command: Sequence[str], out: Path) -> pa.Table:
-    upnext = [sys.executable, "-m", "upnext.cli.main", "recommend", "--stage", "final", "--count", str(COUNT)]
-    child = subprocess.run([*upnext, *command, "--out", str(out)], check=False, stdout=subprocess.DEVNULL)
-    if child.returncode:
-        raise ReleaseError(
-            f"upnext recommend failed on the candidate, exit code {child.returncode}: see above"
-        )
-    return pq.read_table(out)
 
 
 def _means(scores: Scores) -> dict[str, float]:

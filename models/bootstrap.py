@@ -31,6 +31,7 @@ def compare(
     values: ArrayLike,
     baseline: ArrayLike,
     *,
+    weights: ArrayLike | None = None,
     resamples: int = 2_000,
     confidence: float = 0.95,
     seed: int = 0,
@@ -38,14 +39,17 @@ def compare(
     """Compare one figure per user, float[U] each; users with a NaN on either side are left out.
 
     Users are resampled with replacement, both policies together (Efron 1979), so that what varies between
-    users does not blur the difference. A ratio is that of the means, not the mean of the ratios.
+    users does not blur the difference. A ratio is that of the means, not the mean of the ratios. With
+    ``weights`` float[U], such as a user's rows in GAUC, means are weighted, and resampled as such.
     """
-    pair = np.stack([np.asarray(values, np.float64), np.asarray(baseline, np.float64)], axis=1)
-    pair = pair[~np.isnan(pair).any(axis=1)]
+    weight = np.ones(np.shape(values)) if weights is None else np.asarray(weights, np.float64)
+    sums = np.stack([np.asarray(values, np.float64) * weight, np.asarray(baseline) * weight, weight], axis=1)
+    pair = sums[~np.isnan(sums).any(axis=1) & (weight > 0)]
     if not len(pair):
         raise EmptyData("no user has a figure under both policies: nothing to compare")
-    means = _resampled_means(pair, resamples, np.random.default_rng(seed))
-    mean, base = pair.mean(axis=0)
+    drawn = resampled_means(pair, resamples, np.random.default_rng(seed))
+    means = drawn[:, :2] / drawn[:, 2:]
+    mean, base = pair[:, :2].sum(axis=0) / pair[:, 2].sum()
     tails = [(1 - confidence) / 2, (1 + confidence) / 2]
     difference = np.quantile(means[:, 0] - means[:, 1], tails)
     lift = np.quantile(_lift(means[:, 0], means[:, 1]), tails)
@@ -61,7 +65,33 @@ def compare(
     )
 
 
-def _resampled_means(
+def paired_p_value(values: ArrayLike, baseline: ArrayLike, *, resamples: int = 9_999, seed: int = 0) -> float:
+    """Two-sided p of a permutation test that flips the signs of users' differences (Fisher 1935).
+
+    Users with a NaN on either side are left out. It asks whether the means differ; how much is for
+    :func:`compare`.
+    """
+    from scipy.stats import permutation_test
+
+    difference = np.asarray(values, np.float64) - np.asarray(baseline, np.float64)
+    difference = difference[~np.isnan(difference)]
+    if not len(difference):
+        raise EmptyData("no user has a figure under both policies: nothing to compare")
+    if not difference.any():
+        return 1.0
+    found = permutation_test(
+        (difference,),
+        np.mean,
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=resamples,
+        batch=max(1, CELLS // len(difference)),
+        rng=np.random.default_rng(seed),
+    )
+    return float(found.pvalue)
+
+
+def resampled_means(
     values: NDArray[np.float64], resamples: int, rng: np.random.Generator
 ) -> NDArray[np.float64]:
     """Means of float64[U, m] over resampled users, float64[resamples, m]."""

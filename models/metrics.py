@@ -59,6 +59,11 @@ class Truth:
         """Videos wanted by each user, int64[U]."""
         return np.bincount(self.keys // self.videos, minlength=self.users)
 
+    def among(self, videos: NDArray[np.bool_]) -> "Truth":
+        """The same users wanting only the videos that a mask bool[n] keeps, such as the new ones."""
+        kept = videos[self.keys % self.videos]
+        return Truth(self.keys[kept], self.gains[kept], self.users, self.videos)
+
 
 def ndcg(ranked: NDArray[np.integer], truth: Truth, k: int) -> Floats:
     """NDCG@k per user with the gains taken linearly (Järvelin & Kekäläinen 2002; log2 discount)."""
@@ -81,6 +86,12 @@ def average_precision(ranked: NDArray[np.integer], truth: Truth, k: int) -> Floa
     return _divide((precision * hits).sum(axis=1), np.minimum(truth.counts(), k))
 
 
+def hit_rate(ranked: NDArray[np.integer], truth: Truth, k: int) -> Floats:
+    """1 for a user who finds any wanted video among the first k, else 0: HR@k of leave-one-out."""
+    hit = (truth.gains_of(ranked[:, :k]) > 0).any(axis=1)
+    return np.where(truth.counts() > 0, hit, np.nan)
+
+
 def watch_time_per_slot(ranked: NDArray[np.integer], watched: Truth, k: int) -> Floats:
     """Seconds watched per filled place among the first k; ``watched`` has seconds as its gains."""
     ranked = ranked[:, :k]
@@ -99,6 +110,23 @@ def gini(ranked: NDArray[np.integer], videos: int) -> float:
         return float("nan")
     weight = 2 * np.arange(1, videos + 1) - videos - 1
     return float(weight @ shown / (videos * shown.sum()))
+
+
+def creator_gini(ranked: NDArray[np.integer], creator: NDArray[np.integer]) -> float:
+    """Gini coefficient of the creators' exposure, over the creators int[n] (-1 unknown) of a catalogue."""
+    shown = np.where(ranked >= 0, creator[ranked], -1)
+    return gini(shown, int(creator.max(initial=-1)) + 1)
+
+
+def novelty(ranked: NDArray[np.integer], engagements: NDArray[np.integer], users: int) -> Floats:
+    """Mean self-information of what each user is shown, in bits (Zhou et al., PNAS 2010).
+
+    -log2 of the share of ``users`` who engaged with a video, int[n] of them; one that nobody did counts as
+    if half a user had.
+    """
+    bits = -np.log2(np.maximum(engagements, 0.5) / users)
+    filled = ranked >= 0
+    return _divide((bits[ranked] * filled).sum(axis=1), filled.sum(axis=1))
 
 
 def auc(label: ArrayLike, score: ArrayLike) -> float:

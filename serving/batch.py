@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from models.bundle import Bundle
 from models.columns import codes
-from serving.bulk import Bulk, Picks
+from serving.bulk import Bulk
+from serving.policies import Picks, Policy
 from serving.viewer import Viewer
 from upnext.errors import ConfigError, CorruptData, EmptyData, MissingData
 from upnext.settings import Settings
@@ -37,6 +38,7 @@ class Batch:
     candidates: Path | None
     as_of: datetime | None
     out: Path
+    heads: bool = False
 
     def run(self, settings: Settings) -> dict[str, Any]:
         """Write the file; says what was done."""
@@ -50,6 +52,10 @@ class Batch:
         start = perf_counter()
         if self.out.suffix not in {".csv", ".parquet"}:
             raise ConfigError(f"--out is {self.out}: name a file that ends in .csv or .parquet")
+        if self.heads and (self.candidates is None or tuple(self.policies) != ("funnel",)):
+            raise ConfigError("--heads needs --candidates and no other policy than funnel")
+        for policy in self.policies:
+            Policy.parse(policy)
         pairs = read_columns(self.candidates, "user_id", "video_id") if self.candidates else None
         user_ids = self._user_ids(pairs)
         found = Releases(settings).resolve(self.release)
@@ -94,7 +100,8 @@ class Batch:
             return
         given = rows_by_user(pairs, [viewer.user_id for viewer in viewers], bulk)
         for viewer, picks in bulk.order(viewers, given, policy):
-            yield viewer, Picks(picks.rows[: self.count], picks.scores[: self.count])
+            told = {name: head[: self.count] for name, head in picks.heads.items()} if self.heads else {}
+            yield viewer, Picks(picks.rows[: self.count], picks.scores[: self.count], told)
 
     def _columns(self, policy: str) -> dict[str, str]:
         """The column that tells policies apart, where there are several."""
@@ -112,7 +119,7 @@ def rows_by_user(pairs: pa.Table, user_ids: Sequence[str], bulk: Bulk) -> list[N
 
 
 def table_of(picks: Iterable[tuple[Viewer, Picks]], bundle: Bundle, constant: dict[str, str]) -> pa.Table:
-    """Columns user_id, position, video_id, score, and those that are the same in every row."""
+    """Columns user_id, position, video_id, score, the heads, and those that are the same in every row."""
     users: list[str] = []
     parts: list[Picks] = []
     for viewer, each in picks:
@@ -125,6 +132,10 @@ def table_of(picks: Iterable[tuple[Viewer, Picks]], bundle: Bundle, constant: di
         "position": pa.array(np.concatenate([np.arange(size, dtype=np.int32) for size in sizes])),
         "video_id": bundle.catalogue.table["video_id"].take(pa.array(rows)),
         "score": pa.array(np.concatenate([part.scores for part in parts]).astype(np.float32)),
+    }
+    columns |= {
+        name: pa.array(np.concatenate([part.heads.get(name, part.scores[:0]) for part in parts]))
+        for name in next((part.heads for part in parts if part.heads), {})
     }
     columns |= {name: pa.repeat(value, len(rows)) for name, value in constant.items()}
     return pa.table(columns)

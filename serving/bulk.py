@@ -4,11 +4,10 @@ Nothing of that time or later is looked at: history is what the lake's outcomes 
 features are the newest snapshot at or before it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
-from zlib import crc32
 
 import numpy as np
 import pyarrow as pa
@@ -22,29 +21,15 @@ from models.bundle import Bundle
 from models.columns import codes
 from models.dataset import Interactions
 from models.history import Histories
-from serving import postrank
 from serving.clock import microseconds
 from serving.funnel import Funnel, build
-from serving.postrank import HOME, SHELF, Slate
+from serving.policies import SCORES_ANY, TOGETHER, Picks, Policy, choose, whole_catalogue
 from serving.ranking import BundleRanker
 from serving.streams import Streams
 from serving.trending import LiveCounts
 from serving.viewer import SEEN, Viewer
-from upnext.errors import MissingData
+from upnext.errors import ConfigError, MissingData
 from upnext.ports import Lake
-
-TOGETHER = 256
-"""Viewers whose retrieval is one matrix product."""
-STAGES = ("retrieval", "ranking", "final")
-POLICIES = ("funnel", "popularity", "random")
-
-
-@dataclass(frozen=True)
-class Picks:
-    """What one viewer is given: catalogue rows int32[k] and scores float32[k], best first."""
-
-    rows: NDArray[np.int32]
-    scores: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -75,55 +60,28 @@ class Bulk:
         self, viewers: Sequence[Viewer], policy: str, stage: str, count: int
     ) -> Iterator[tuple[Viewer, Picks]]:
         """Each viewer's first ``count`` by a policy; the funnel may be left after an earlier stage."""
-        if policy == "funnel":
-            yield from self._funnel(viewers, stage, count)
-            return
-        score = self._popularity if policy == "popularity" else self._random
-        everything = np.arange(len(self.funnel.bundle.catalogue), dtype=np.int32)
-        for viewer in viewers:
-            situation = self.funnel.situation(viewer, count)
-            slate = postrank.apply(SHELF, Slate.of(everything, score(viewer)), situation)
-            yield viewer, Picks(slate.rows, slate.score)
+        yield from zip(viewers, choose(self.funnel, viewers, Policy.parse(policy), stage, count), strict=True)
 
     def order(
         self, viewers: Sequence[Viewer], given: Sequence[NDArray[np.int32]], policy: str
     ) -> Iterator[tuple[Viewer, Picks]]:
-        """Given rows int32[m] of each viewer, all of them, best first by a policy."""
+        """Given rows int32[m] of each viewer, all of them, best first by a policy that scores any video."""
+        kind = Policy.parse(policy).kind
+        if kind not in SCORES_ANY:
+            raise ConfigError(f"policy {policy} can't order given pairs: take one of {', '.join(SCORES_ANY)}")
         for start in range(0, len(viewers), TOGETHER):
             crowd = self.funnel.crowd(viewers[start : start + TOGETHER])
             for place, viewer in enumerate(crowd.viewers):
                 rows = given[start + place]
-                if policy == "funnel":
-                    scores = self.funnel.ranker.rank(crowd[place : place + 1], rows).utility
+                heads: Mapping[str, NDArray[np.float32]] = {}
+                if kind == "funnel":
+                    ranked = self.funnel.ranker.rank(crowd[place : place + 1], rows)
+                    scores, heads = ranked.utility, ranked.heads
                 else:
-                    everything = self._popularity(viewer) if policy == "popularity" else self._random(viewer)
-                    scores = everything[rows]
+                    scores = whole_catalogue(self.funnel, viewer, kind)[rows]
                 best = np.argsort(-scores, kind="stable")
-                yield viewer, Picks(rows[best], scores[best])
-
-    def _funnel(self, viewers: Sequence[Viewer], stage: str, count: int) -> Iterator[tuple[Viewer, Picks]]:
-        funnel = self.funnel
-        per_retriever = funnel.config.limits.per_retriever
-        for start in range(0, len(viewers), TOGETHER):
-            crowd = funnel.crowd(viewers[start : start + TOGETHER])
-            found = {name: each.retrieve(crowd, per_retriever) for name, each in funnel.retrievers.items()}
-            for place, viewer in enumerate(crowd.viewers):
-                situation = funnel.situation(viewer, count, seed=crc32(viewer.user_id.encode()))
-                pool = funnel.pool(viewer, {name: each[place] for name, each in found.items()}, situation)
-                if stage == "retrieval":
-                    yield viewer, Picks(pool.rows[:count], pool.fused[:count])
-                    continue
-                ranked = funnel.ranker.rank(crowd[place : place + 1], pool.rows)
-                rules = (postrank.by_score,) if stage == "ranking" else HOME
-                slate = funnel.slate(pool, ranked, viewer, situation, rules)
-                yield viewer, Picks(slate.rows, slate.score)
-
-    def _popularity(self, viewer: Viewer) -> NDArray[np.float32]:
-        return self.funnel.bundle.popularity.scores(viewer.region)
-
-    def _random(self, viewer: Viewer) -> NDArray[np.float32]:
-        rng = np.random.default_rng(crc32(viewer.user_id.encode()))
-        return rng.random(len(self.funnel.bundle.catalogue), np.float32)
+                told = {name: head[best] for name, head in heads.items()}
+                yield viewer, Picks(rows[best], scores[best], told)
 
     def _pasts(self, user_ids: Sequence[str]) -> Histories:
         outcomes = self.lake.scan("outcomes")

@@ -1,25 +1,28 @@
-"""Commands of serving: ``serve`` and ``recommend``."""
+"""Commands of serving: ``serve``, ``recommend`` and ``simulate``."""
 
 import json
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
 from upnext.cli.params import UtcTime
 from upnext.settings import load_settings
 
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def release_option(about: str) -> Callable[[Command], Command]:
+    """Which release a command works with: the champion unless it is told."""
+    return click.option("--release", default="champion", show_default=True, metavar="R", help=about)
+
 
 @click.command()
 @click.option("--host", help="Address to listen on.  [default: UPNEXT_HOST, else 127.0.0.1]")
 @click.option("--port", type=click.IntRange(1, 65535), help="Port.  [default: UPNEXT_PORT, else 8700]")
-@click.option(
-    "--release",
-    default="champion",
-    show_default=True,
-    metavar="R",
-    help="Version, alias or folder of the release to serve; an alias is followed while serving.",
-)
+@release_option("Version, alias or folder of the release to serve; an alias is followed while serving.")
 def serve(host: str | None, port: int | None, release: str) -> None:
     """Start the recommendation service.
 
@@ -33,13 +36,7 @@ def serve(host: str | None, port: int | None, release: str) -> None:
 
 
 @click.command()
-@click.option(
-    "--release",
-    default="champion",
-    show_default=True,
-    metavar="R",
-    help="Version, alias or folder of a release.",
-)
+@release_option("Version, alias or folder of a release.")
 @click.option(
     "--users",
     type=click.Path(path_type=Path),
@@ -59,15 +56,19 @@ def serve(host: str | None, port: int | None, release: str) -> None:
 @click.option(
     "--policy",
     "policies",
-    type=click.Choice(["funnel", "popularity", "random"]),
     multiple=True,
-    help="Who chooses; may be given several times, which adds a column policy.  [default: funnel]",
+    metavar="P",
+    help="Who chooses: funnel, popularity, random, retriever:NAME (one alone) or without:PART (the funnel "
+    "without it); may be given several times, which adds a column policy.  [default: funnel]",
 )
 @click.option(
     "--candidates",
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="CSV or Parquet with user_id and video_id: these pairs are ranked, and nothing else.",
+)
+@click.option(
+    "--heads", is_flag=True, help="With --candidates: write the ranker's probabilities and seconds too."
 )
 @click.option(
     "--as-of",
@@ -89,6 +90,7 @@ def recommend(
     stage: str,
     policies: tuple[str, ...],
     candidates: Path | None,
+    heads: bool,
     as_of: datetime | None,
     out: Path,
     as_json: bool,
@@ -100,7 +102,7 @@ def recommend(
     """
     from serving.batch import Batch
 
-    batch = Batch(release, users, count, stage, policies or ("funnel",), candidates, as_of, out)
+    batch = Batch(release, users, count, stage, policies or ("funnel",), candidates, as_of, out, heads)
     summary = batch.run(load_settings())
     if as_json:
         click.echo(json.dumps(summary))
@@ -108,3 +110,37 @@ def recommend(
         click.echo(
             f"{summary['rows']:,} rows for {summary['users']:,} users in {summary['seconds']:.1f} s: {out}"
         )
+
+
+@click.command()
+@release_option("Version, alias or folder of a release that was trained on a world.")
+@click.option(
+    "--viewers", type=click.IntRange(min=2), default=200, show_default=True, help="How many the panel has."
+)
+@click.option(
+    "--days", type=click.IntRange(1, 90), default=14, show_default=True, help="How long it goes on."
+)
+@click.option(
+    "--policy",
+    "policies",
+    multiple=True,
+    metavar="P",
+    help="As for `upnext recommend`, or without:session; may be given several times.  [default: all]",
+)
+@click.option("--jobs", type=click.IntRange(min=1), default=2, show_default=True, help="Processes.")
+@click.option("--seed", default=0, show_default=True, help="Another seed draws another panel.")
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+def simulate(
+    release: str, viewers: int, days: int, policies: tuple[str, ...], jobs: int, seed: int, as_json: bool
+) -> None:
+    """Put policies before the simulated world's viewers and tell what they earn, seconds a session.
+
+    The loop begins where the release's data ends. Each retriever alone, and the funnel without each of its
+    parts, says what the parts are worth. docs/evaluation.md says what this can and cannot prove.
+    """
+    from serving import simulation
+
+    settings = load_settings()
+    plan = simulation.Plan.of(settings, release, viewers, days, seed)
+    rows = simulation.figures(simulation.simulate(settings, plan, policies or simulation.ALL, jobs))
+    click.echo(json.dumps(rows) if as_json else simulation.table(rows))

@@ -128,8 +128,12 @@ def build(
     live: LiveCounts,
     config: FunnelConfig | None = None,
     exposure: Exposure | None = None,
+    text: TextIndex | None = None,
 ) -> Funnel:
-    """The funnel of a bundle, its look-up tables made; ``exposure`` is the bundle's unless more is known."""
+    """The funnel of a bundle, its look-up tables made.
+
+    exposure: the bundle's unless more is known. text: where it is made already.
+    """
     catalogue, merit = bundle.catalogue, bundle.popularity.scores()
     trending = Trending(catalogue, bundle.popularity, live)
     creators = Groups.by(catalogue.creator, merit, catalogue.active, len(catalogue.creators))
@@ -143,7 +147,7 @@ def build(
         "topics": retrievers.SameGroup(catalogue.category, categories, named=named),
         "trending": retrievers.TrendingNow(trending),
         "new": retrievers.NewReleases(catalogue),
-        "search": retrievers.SearchIntent(TextIndex.of(catalogue)),
+        "search": retrievers.SearchIntent(text or TextIndex.of(catalogue)),
     }
     inventory = Inventory.of(catalogue, bundle.towers.directions, exposure or bundle.exposure)
     evidence = Evidence(bundle.als, inventory.directions)
@@ -173,7 +177,8 @@ def _unseen(pool: Pool, situation: Situation) -> Pool:
     """Leave out what was watched within the half-life of its demotion, as long as enough else is left."""
     watched = situation.seen[situation.seen_age_s < situation.rules.seen_half_life_s]
     unseen = ~np.isin(pool.rows, watched)
-    return pool.take(unseen) if unseen.sum() >= LEAST * situation.count else pool
+    enough = max(situation.count, min(LEAST * situation.count, len(pool) // 2))
+    return pool.take(unseen) if unseen.sum() >= enough else pool
 
 
 def _permitted(pool: Pool, situation: Situation) -> Pool:

@@ -6,6 +6,7 @@
     │   ├── MissingData            a file, folder, table or column is not there
     │   ├── CorruptData            it is there and cannot be read
     │   ├── EmptyData              it is there and holds nothing to work on
+    │   ├── TooLittleData          it is there, and too little to tell anything by
     │   ├── SuiteFailed            it does not meet what was expected of it, so nothing is trained on it
     │   └── SkewFound              features are not served as they are computed
     ├── InvalidRequest             a client's request is wrong
@@ -53,6 +54,10 @@ class CorruptData(DataError):
 
 
 class EmptyData(DataError):
+    pass
+
+
+class TooLittleData(DataError):
     pass
 
 

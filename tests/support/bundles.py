@@ -44,12 +44,16 @@ def tiny_catalogue(videos=VIDEOS) -> Catalogue:
     )
 
 
-def tiny_bundle(folder, videos=VIDEOS, meta=None, seed=0) -> Bundle:
-    """Write a bundle below ``folder`` and load it. Vectors follow the categories, so that tastes show."""
+def tiny_bundle(folder, videos=VIDEOS, meta=None, seed=0, catalogue=None) -> Bundle:
+    """Write a bundle below ``folder`` and load it. Vectors follow the categories, so that tastes show.
+
+    Of a catalogue that is given, the vectors follow nothing.
+    """
     rng = np.random.default_rng(seed)
     parts = folder / f"parts-{seed}"
     parts.mkdir(parents=True)
-    catalogue = tiny_catalogue(videos)
+    catalogue = catalogue or tiny_catalogue(videos)
+    videos = len(catalogue)
     vectors = np.eye(6, WIDTH, dtype=np.float32)[np.arange(videos) % 6]
     vectors += rng.normal(0, 0.2, vectors.shape).astype(np.float32)
     catalogue.save(parts / "catalogue.parquet")

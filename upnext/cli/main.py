@@ -16,6 +16,7 @@ COMMANDS = {
     "recommend": ("serving.commands:recommend", "Write recommendations for many users to a file."),
     "evaluate": ("components.commands:evaluate", "Score a file of recommendations against what users did."),
     "skew": ("components.commands:skew", "Compare the features that serving logged with recomputed ones."),
+    "simulate": ("serving.commands:simulate", "Put policies before the simulated world's viewers."),
     "release": (
         "upnext.cli.release:release",
         "Show the releases, promote one, or go back to the one before.",

@@ -64,6 +64,31 @@ def test_coverage_and_gini_by_hand() -> None:
     assert np.isnan(metrics.gini(np.array([[-1]]), 2))
 
 
+def test_wanting_only_the_new_videos() -> None:
+    new = np.array([True, False, False, False, False, True])
+    only = TRUTH.among(new)
+    assert only.counts().tolist() == [1, 1, 0]
+    np.testing.assert_allclose(metrics.recall(RANKED, only, 1), [1, 0, np.nan])
+
+
+def test_hit_rate_by_hand() -> None:
+    np.testing.assert_allclose(metrics.hit_rate(RANKED, TRUTH, 2), [1, 0, np.nan])
+    np.testing.assert_allclose(metrics.hit_rate(RANKED[:, ::-1], TRUTH, 1), [1, 0, np.nan])
+
+
+def test_concentration_on_creators_by_hand() -> None:
+    creator = np.array([0, 0, 1, -1])
+    assert metrics.creator_gini(np.array([[0, 1], [1, -1]]), creator) == 0.5  # one of two takes all
+    assert metrics.creator_gini(np.array([[0], [2], [3]]), creator) == 0  # the unknown one is left out
+    assert np.isnan(metrics.creator_gini(np.array([[0]]), np.array([-1])))
+
+
+def test_novelty_by_hand() -> None:
+    engagements = np.array([4, 1, 0])  # of 8 users: 1 bit, 3 bits, and 4 for half a user
+    shown = np.array([[0, 1], [2, -1], [-1, -1]])
+    np.testing.assert_allclose(metrics.novelty(shown, engagements, 8), [2, 4, np.nan])
+
+
 def brute_auc(label: list[int], score: list[float]) -> float:
     pairs = [
         (s > t) + (s == t) / 2

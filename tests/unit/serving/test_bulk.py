@@ -1,6 +1,7 @@
 """Bulk recommending: the stages that serve, as of a time, from files to files."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +14,9 @@ from feature_repo.offline import SNAPSHOT, snapshot_name
 from feature_repo.specs import USER
 from serving.bulk import Bulk
 from serving.commands import recommend
+from serving.policies import RETRIEVERS
 from tests.support.bundles import AS_OF, stamped
+from upnext.errors import ConfigError
 from upnext.settings import Settings
 from upnext.stores import connect
 
@@ -120,6 +123,53 @@ def test_every_stage_can_be_left(bulk, stage):
             assert (np.diff(picks.scores) <= 0).all()
 
 
+def picks_of(bulk, users, policy, stage="final", count=10):
+    return [picks.rows.tolist() for _, picks in bulk.recommend(bulk.viewers(users), policy, stage, count)]
+
+
+def test_the_retrievers_that_can_be_named_are_those_of_the_funnel(bulk):
+    assert tuple(bulk.funnel.retrievers) == RETRIEVERS
+
+
+def test_a_retriever_alone_keeps_its_own_order(bulk):
+    crowd = bulk.funnel.crowd(bulk.viewers(["ann"]))
+    (best,) = bulk.funnel.retrievers["als"].retrieve(crowd, 20)
+    unseen = [row for row in best.rows.tolist() if row not in {3, 9, 15, 21}]
+    (alone,) = picks_of(bulk, ["ann"], "retriever:als", "retrieval", 5)
+    assert alone == unseen[:5]
+    assert picks_of(bulk, ["new"], "retriever:als", "retrieval") == [[]]  # it knows nothing of her
+    assert len(picks_of(bulk, ["new"], "retriever:als")[0]) == 10  # her page is filled with what is popular
+
+
+def test_the_funnel_without_a_part(bulk):
+    whole = bulk.funnel.retrievers["als"]
+    blind = replace(bulk, funnel=replace(bulk.funnel, retrievers={"als": whole}))
+    others = [name for name in RETRIEVERS if name != "als"]
+    rest = replace(
+        bulk, funnel=replace(bulk.funnel, retrievers={n: bulk.funnel.retrievers[n] for n in others})
+    )
+    assert picks_of(bulk, ["ann"], "without:als") == picks_of(rest, ["ann"], "funnel")
+    assert picks_of(blind, ["ann"], "without:als") != picks_of(blind, ["ann"], "funnel")
+    unranked = picks_of(bulk, ["ann"], "without:ranker", "ranking")
+    assert unranked == picks_of(bulk, ["ann"], "funnel", "retrieval")
+
+
+@pytest.mark.parametrize("name", ["best", "retriever:", "retriever:ranker", "without:popular", "funnel:als"])
+def test_a_policy_that_means_nothing_is_named(bulk, name):
+    with pytest.raises(ConfigError, match=f"policy '{name}' is not known"):
+        picks_of(bulk, ["ann"], name)
+
+
+def test_given_pairs_cannot_be_ordered_by_a_retriever(bulk):
+    with pytest.raises(ConfigError, match="policy retriever:als can't order given pairs"):
+        list(bulk.order(bulk.viewers(["ann"]), [np.arange(3, dtype=np.int32)], "retriever:als"))
+
+
+def test_a_large_count_still_leaves_out_what_was_seen(bulk):
+    (ranked,) = picks_of(bulk, ["ann"], "funnel", "ranking", 50)
+    assert not set(ranked) & {3, 9, 15, 21}
+
+
 def test_popularity_follows_the_region_and_random_does_not_repeat_itself(bulk, bundle):
     viewers = bulk.viewers(["ann", "bob", "new"])
     popular = [picks.rows for _, picks in bulk.recommend(viewers, "popularity", "final", 5)]
@@ -162,6 +212,16 @@ def test_given_candidates_are_ranked_and_nothing_else(command, tmp_path):
     assert slate(without_users, "ann") == slate(everything, "ann")
 
 
+def test_the_heads_come_with_given_candidates(command, tmp_path, bundle):
+    (tmp_path / "pairs.csv").write_text("user_id,video_id\nann,v004\nann,v033\nnew,v010\n")
+    table = command("--candidates", tmp_path / "pairs.csv", "--heads")
+    assert table.column_names[4:] == list(bundle.scorer.heads)
+    heads = {name: table[name].to_numpy() for name in bundle.scorer.heads}
+    np.testing.assert_allclose(bundle.weights.score(heads), table["score"].to_numpy(), rtol=1e-5)
+    with pytest.raises(ConfigError, match="--heads needs --candidates"):
+        command("--heads")
+
+
 def test_an_earlier_time_forgets_what_came_later(command):
     before = command("--as-of", stamped(-0.6).isoformat(), "--count", 30)
     assert "v119" not in before["video_id"].to_pylist()  # uploaded after that
@@ -199,7 +259,5 @@ def test_a_bad_file_of_users_is_named(command, tmp_path, content, name, says):
 
 
 def test_a_file_of_another_kind_is_not_written(command):
-    from upnext.errors import ConfigError
-
     with pytest.raises(ConfigError, match=r"\.csv or \.parquet"):
         command(out="out.json")
