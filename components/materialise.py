@@ -63,7 +63,7 @@ def materialise(
         if marks.is_new(table, lake.version(table)):
             rows = lake.read(table, schema.names).cast(schema)
             for start in range(0, rows.num_rows, ROWS):
-                port.put(rows.slice(start, ROWS))
+                port.bring(rows.slice(start, ROWS))
                 counts[table] += min(ROWS, rows.num_rows - start)
                 progress(int(sum(counts.values())), None)
             marks.set(table, lake.version(table))

@@ -24,12 +24,18 @@ def ingest(job: Job) -> Outcome:
     import pyarrow.compute as pc
 
     from components.ingest import ingest as bring_in
+    from upnext.erased import Erased
     from upnext.sources import open_source
 
     source = open_source(job.source, job.settings)
     with connect(job.settings) as stores, progress("events") as told:
         counts = bring_in(
-            source, stores.lake, job.until, name=job.source, progress=lambda rows: told(rows, None)
+            source,
+            stores.lake,
+            job.until,
+            name=job.source,
+            erased=Erased.read(stores.erasures, job.settings),
+            progress=lambda rows: told(rows, None),
         )
         newest = pc.max(stores.lake.read("events", ["timestamp"])["timestamp"]).as_py()
         versions = _versions(stores.lake, "events", "videos", "users", "outcomes")

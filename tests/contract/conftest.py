@@ -22,6 +22,8 @@ URLS: dict[str, dict[str, str]] = {
     "history": {"sqlite": "sqlite:///{home}/history.db"},
     "profiles": {"sqlite": "sqlite:///{home}/platform.db"},
     "catalogue": {"sqlite": "sqlite:///{home}/platform.db"},
+    "keys": {"sqlite": "sqlite:///{home}/access.db"},
+    "erasures": {"sqlite": "sqlite:///{home}/platform.db"},
     "online_features": {"lmdb": "lmdb://{home}/online"},
 }
 """Port -> name of the adapter -> URL; an adapter of a server takes its URL from a variable and is left out

@@ -16,10 +16,7 @@ _BATCH = 50_000
 
 
 class LogSource:
-    """Events from where the last ingest ended, and videos from the platform's catalogue.
-
-    Who the users are is not told: the profiles port answers for one user at a time.
-    """
+    """Events from where the last ingest ended, videos and users from the platform's own stores."""
 
     timed = True
 
@@ -36,7 +33,8 @@ class LogSource:
             yield from stores.catalogue.scan()
 
     def users(self) -> Iterator[pa.Table]:
-        return iter(())
+        with connect(self.settings) as stores:
+            yield from stores.profiles.scan()
 
     def events(self, since: datetime | None = None) -> Iterator[pa.Table]:
         self._read = []

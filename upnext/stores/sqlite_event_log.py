@@ -44,6 +44,8 @@ _POLL_S = 0.05
 """Seconds between looks for events that other processes append."""
 _PURGE_ROWS = 20_000
 """Rows dropped in one transaction, so that a purge holds up no append for long."""
+_FORGET_ROWS = 50_000
+"""Rows looked through at once for those of one user, so that other readers come in between."""
 
 
 class SqliteEventLog:
@@ -116,6 +118,18 @@ class SqliteEventLog:
                 return dropped
             last = rows[-1][0]
             dropped += self._drop(rows)
+
+    def forget(self, user_id: str) -> int:
+        with sqlite_errors(self._path), self._reading:
+            newest = self._reader.execute("SELECT max(seq) FROM events").fetchone()[0] or 0
+            first = self._reader.execute("SELECT min(seq) FROM events").fetchone()[0] or 0
+        find = "SELECT seq FROM events WHERE seq BETWEEN ? AND ? AND user_id = ?"
+        dropped = 0
+        for start in range(first, newest + 1, _FORGET_ROWS):
+            with sqlite_errors(self._path), self._reading:
+                rows = self._reader.execute(find, (start, start + _FORGET_ROWS - 1, user_id)).fetchall()
+            dropped += self._drop(rows) if rows else 0
+        return dropped
 
     def _drop(self, rows: list[tuple[int]]) -> int:
         with sqlite_errors(self._path):
