@@ -45,7 +45,7 @@ class UtcTime(sa.types.TypeDecorator[datetime]):
 Key = sa.String(128).with_variant(sa.String(128, collation="C"), "postgresql")
 """An id, ordered by its bytes on every system."""
 
-BARRED = sa.literal_column("status <> 'active' OR (age_restricted AND told)", sa.Boolean)
+BARRED = sa.text("status <> 'active' OR (age_restricted AND told)")
 """Videos that are not for everybody: word for word the condition of their index, or it would not be used."""
 METADATA = sa.MetaData()
 VIDEO_TABLE = sa.Table(
@@ -64,7 +64,12 @@ VIDEO_TABLE = sa.Table(
     sa.Column("age_restricted", sa.Boolean),
     sa.Column("status", sa.String(16)),
     sa.Column("told", sa.Boolean, nullable=False),
-    sa.Index("videos_barred", "video_id", sqlite_where=BARRED, postgresql_where=BARRED),
+    sa.Index(
+        "videos_barred",
+        *("video_id", "status", "age_restricted"),
+        sqlite_where=BARRED,
+        postgresql_where=BARRED,
+    ),
 )
 """Columns of :data:`upnext.contracts.VIDEOS`; ``told``: by the platform itself, not by the lake."""
 USER_TABLE = sa.Table(

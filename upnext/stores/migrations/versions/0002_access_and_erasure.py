@@ -12,7 +12,8 @@ BARRED = sa.text("status <> 'active' OR (age_restricted AND told)")
 def upgrade() -> None:
     for table in ("videos", "users"):
         op.add_column(table, sa.Column("told", sa.Boolean, nullable=False, server_default=sa.false()))
-    op.create_index("videos_barred", "videos", ["video_id"], sqlite_where=BARRED, postgresql_where=BARRED)
+    columns = ["video_id", "status", "age_restricted"]
+    op.create_index("videos_barred", "videos", columns, sqlite_where=BARRED, postgresql_where=BARRED)
     op.create_table(
         "keys",
         sa.Column("key_id", sa.String(32), primary_key=True),
