@@ -1,7 +1,8 @@
 """The service without the web: the release in use, the viewer's data, and one request through the funnel."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 from uuid import uuid4
 from zlib import crc32
@@ -14,14 +15,19 @@ from feature_repo.packed import PackedFeatures, spec_defaults
 from feature_repo.specs import USER_VIEW
 from models.bundle import Bundle
 from models.history import Histories
+from serving import shelves
 from serving.candidates import Candidates, Pool
 from serving.clock import Clock, microseconds
 from serving.deadlines import Deadlines, Trace
-from serving.funnel import RELATED, Funnel, blended, build
-from serving.postrank import HOME, SHELF, Slate
+from serving.funnel import Funnel, blended, build, matched
+from serving.paging import FIRST, MarkIndex, Page, marks_of
+from serving.postrank import Slate
 from serving.ranking import BundleRanker, Ranked
 from serving.reasons import explain
+from serving.retrievers import favourites
 from serving.rules import FunnelConfig
+from serving.shelves import Shelf
+from serving.standing import Standing
 from serving.telemetry import Telemetry
 from serving.trending import LiveCounts
 from serving.viewer import SEEN, Crowd, Viewer, ViewerStores, put_together
@@ -43,6 +49,17 @@ class Loaded:
     def bundle(self) -> Bundle:
         return self.funnel.bundle
 
+    @cached_property
+    def mark_index(self) -> MarkIndex:
+        return MarkIndex.of(self.bundle.catalogue.ids.tolist())
+
+    def left_out(self, page: Page) -> NDArray[np.int32] | None:
+        """int32[e], rows that a page must not show; None for the first page of a feed."""
+        if not len(page.exclude) and not len(page.shown):
+            return None
+        named = self.bundle.catalogue.rows(page.exclude)
+        return np.concatenate([named[named >= 0], self.mark_index.find(page.shown)])
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -57,6 +74,7 @@ class Answer:
     reasons: list[Reason]
     ranked: Ranked | None
     trace: Trace = field(default_factory=Trace)
+    about: str | None = None
 
 
 class Engine:
@@ -70,11 +88,14 @@ class Engine:
         telemetry: Telemetry | None = None,
         config: FunnelConfig | None = None,
         deadlines: Deadlines | None = None,
+        on_standing: Callable[[Standing], None] = lambda standing: None,
     ) -> None:
+        """``on_standing`` hears of each release's videos before it serves, to bar some of them."""
         self.telemetry = telemetry or Telemetry()
         self.live = LiveCounts()
         self._history, self._profiles, self._features = history, profiles, online_features
         self._config = config or FunnelConfig()
+        self._on_standing = on_standing
         self._deadlines = deadlines or Deadlines(on_skip=self.telemetry.skip)
         self._current: Loaded | None = None
 
@@ -99,6 +120,7 @@ class Engine:
         clock = Clock.of(bundle.manifest.as_of, bundle.manifest.made_at)
         loaded = Loaded(version, build(bundle, BundleRanker(bundle), self.live, self._config), clock, stores)
         self._warm(loaded)
+        self._on_standing(loaded.funnel.standing)
         if self._current is not None:
             self.telemetry.release.labels(self._current.version).set(0)
         self._current = loaded
@@ -125,78 +147,126 @@ class Engine:
         viewer = put_together(user_id or "", found, catalogue, now, unknown)
         return viewer.asking(**{name: value for name, value in asked.items() if value is not None})
 
-    def home(self, user_id: str | None, count: int, **asked: Any) -> Answer:
+    def home(self, user_id: str | None, count: int, page: Page = FIRST, **asked: Any) -> Answer:
         """A personal feed."""
         release, trace = self.current, Trace()
         viewer = self.viewer(release, user_id, trace, **asked)
-        return self._answer(release, viewer, "home", count, list(release.funnel.retrievers), trace)
+        return self._answer(release, viewer, shelves.HOME, count, page, trace)
 
-    def related(self, video_id: str, user_id: str | None, count: int, **asked: Any) -> Answer:
+    def related(
+        self, video_id: str, user_id: str | None, count: int, page: Page = FIRST, **asked: Any
+    ) -> Answer:
         """What goes well with a video; NotFound when nobody knows that video."""
-        release, trace = self.current, Trace()
-        seed = int(release.bundle.catalogue.rows([video_id])[0])
-        if seed < 0:
-            raise NotFound(
-                f"video_id is {video_id!r}, which release {release.version} does not know: "
-                "send the id of a video in the catalogue"
-            )
-        viewer = self.viewer(release, user_id, trace, seed=seed, surface="related", **asked)
-        return self._answer(release, viewer, "related", count, RELATED, trace)
+        return self._beside(shelves.RELATED, video_id, user_id, count, page, **asked)
 
-    def trending(self, region: str | None, count: int, **asked: Any) -> Answer:
+    def end_screen(
+        self, video_id: str, user_id: str | None, count: int, page: Page = FIRST, **asked: Any
+    ) -> Answer:
+        """What to watch when a video has ended: beside the video, and by the viewer's taste."""
+        return self._beside(shelves.END_SCREEN, video_id, user_id, count, page, **asked)
+
+    def because_you_watched(
+        self, video_id: str | None, user_id: str | None, count: int, page: Page = FIRST, **asked: Any
+    ) -> Answer:
+        """Neighbours of a video of the viewer's past, of the one liked best where none is named.
+
+        Empty for a viewer who has watched nothing yet: there is nothing that it could be because of.
+        """
+        release, trace = self.current, Trace()
+        shelf = shelves.BECAUSE_YOU_WATCHED
+        viewer = self.viewer(release, user_id, trace, surface=shelf.name, **asked)
+        liked = favourites(viewer, 1)[0]
+        seed = _row(release, video_id) if video_id else int(liked[0]) if len(liked) else -1
+        about = str(release.bundle.catalogue.ids[seed]) if seed >= 0 else None
+        return self._answer(release, viewer.asking(seed=seed), shelf, count, page, trace, about)
+
+    def topic(self, topic: str, user_id: str | None, count: int, page: Page = FIRST, **asked: Any) -> Answer:
+        """The videos of a category, for this viewer; NotFound when the catalogue has no such category."""
+        release, trace = self.current, Trace()
+        if topic not in release.bundle.catalogue.categories:
+            raise NotFound(f"topic is {topic!r}, which is no category of release {release.version}")
+        shelf = shelves.TOPIC
+        viewer = self.viewer(release, user_id, trace, surface=shelf.name, topics=(topic,), **asked)
+        return self._answer(release, viewer, shelf, count, page, trace, topic)
+
+    def new_releases(self, user_id: str | None, count: int, page: Page = FIRST, **asked: Any) -> Answer:
+        """The latest uploads, for this viewer."""
+        release, trace = self.current, Trace()
+        viewer = self.viewer(release, user_id, trace, surface="new_releases", **asked)
+        return self._answer(release, viewer, shelves.NEW_RELEASES, count, page, trace)
+
+    def trending(self, region: str | None, count: int, page: Page = FIRST, **asked: Any) -> Answer:
         """What is watched most, not personal."""
         release, trace = self.current, Trace()
         viewer = self.viewer(release, None, trace, region=region, surface="trending", **asked)
-        return self._answer(release, viewer, "trending", count, ("trending",), trace, personal=False)
+        return self._answer(release, viewer, shelves.TRENDING, count, page, trace)
+
+    def search(self, query: str, user_id: str | None, count: int, page: Page = FIRST, **asked: Any) -> Answer:
+        """The videos that match some words, those that this viewer likes first among equals."""
+        release, trace = self.current, Trace()
+        viewer = self.viewer(release, user_id, trace, surface="search", query=query, **asked)
+        return self._answer(release, viewer, shelves.SEARCH, count, page, trace, query)
 
     def close(self) -> None:
         self._deadlines.close()
+
+    def _beside(
+        self, shelf: Shelf, video_id: str, user_id: str | None, count: int, page: Page, **asked: Any
+    ) -> Answer:
+        release, trace = self.current, Trace()
+        seed = _row(release, video_id)
+        viewer = self.viewer(release, user_id, trace, seed=seed, surface=shelf.name, **asked)
+        return self._answer(release, viewer, shelf, count, page, trace, video_id)
 
     def _answer(
         self,
         release: Loaded,
         viewer: Viewer,
-        surface: str,
+        shelf: Shelf,
         count: int,
-        sources: Sequence[str],
+        page: Page,
         trace: Trace,
-        personal: bool = True,
+        about: str | None = None,
     ) -> Answer:
         funnel, request_id = release.funnel, str(uuid4())
         with trace.timed("retrieve"):
-            crowd = self._crowd(funnel, viewer, trace) if personal else funnel.anonymous([viewer])
-            found = self._retrieve(funnel, crowd, sources, trace)
-            situation = funnel.situation(viewer, count, seed=crc32(request_id.encode()))
-            pool = funnel.pool(viewer, found, situation)
+            crowd = self._crowd(funnel, viewer, trace) if shelf.personal else funnel.anonymous([viewer])
+            found = self._retrieve(funnel, crowd, shelf, trace)
+            seed = crc32(request_id.encode()) if page.seed is None else page.seed
+            situation = funnel.situation(viewer, count, seed, release.left_out(page))
+            pool = funnel.pool(viewer, found, situation, filled=shelf.filled, unseen=shelf.unseen)
         trace.counts |= {name: len(each) for name, each in found.items()} | {"pool": len(pool)}
         ranked = None
-        if personal:
+        if shelf.personal:
             with trace.timed("rank"):
                 ranked = self._rank(funnel, crowd, pool, trace)
         with trace.timed("post_rank"):
-            rules = HOME if surface == "home" else SHELF
-            slate = funnel.slate(pool, blended(pool, ranked, viewer, situation.rules), situation, rules)
+            if shelf is shelves.SEARCH:
+                score = matched(pool, ranked, found.get("search", Candidates.none()), situation.rules)
+            else:
+                score = blended(pool, ranked, viewer, situation.rules)
+            slate = funnel.slate(pool, score, situation, shelf.rules)
         with trace.timed("explain"):
             known = viewer.region is not None and funnel.trending.knows(viewer.region)
             told = viewer if known else viewer.asking(region=None)
             reasons = explain(slate, pool, told, release.bundle.catalogue, funnel.similarity)
         for stage, took in trace.timings_ms.items():
             self.telemetry.stages.labels(stage).observe(took / 1e3)
-        return Answer(request_id, surface, viewer, release, slate, pool, reasons, ranked, trace)
+        return Answer(request_id, shelf.name, viewer, release, slate, pool, reasons, ranked, trace, about)
 
     def _crowd(self, funnel: Funnel, viewer: Viewer, trace: Trace) -> Crowd:
         part: dict[str, Callable[[], Crowd]] = {"viewer_vectors": lambda: funnel.crowd([viewer])}
         made = self._deadlines.gather(part, self._config.limits.retrieve_s, trace)
         return made.get("viewer_vectors") or funnel.anonymous([viewer])
 
-    def _retrieve(
-        self, funnel: Funnel, crowd: Crowd, sources: Sequence[str], trace: Trace
-    ) -> dict[str, Candidates]:
+    def _retrieve(self, funnel: Funnel, crowd: Crowd, shelf: Shelf, trace: Trace) -> dict[str, Candidates]:
         limits = self._config.limits
+        wanted = limits.candidates if shelf.deep else limits.per_retriever
 
         def asking(name: str) -> Callable[[], Candidates]:
-            return lambda: funnel.retrievers[name].retrieve(crowd, limits.per_retriever)[0]
+            return lambda: funnel.retriever(name).retrieve(crowd, wanted)[0]
 
+        sources = shelf.sources or list(funnel.retrievers)
         return self._deadlines.gather({name: asking(name) for name in sources}, limits.retrieve_s, trace)
 
     def _rank(self, funnel: Funnel, crowd: Crowd, pool: Pool, trace: Trace) -> Ranked | None:
@@ -215,6 +285,7 @@ class Engine:
         found = {name: each.retrieve(crowd, 300)[0] for name, each in funnel.retrievers.items()}
         pool = funnel.pool(viewer, found, funnel.situation(viewer, 30))
         ranked = funnel.ranker.rank(crowd, pool.rows)
+        loaded.left_out(Page(shown=marks_of([""])))
         if not np.isfinite(ranked.utility).all():
             raise ReleaseError(f"release {loaded.version} scores videos nan: it is not used; train again")
 
@@ -222,3 +293,13 @@ class Engine:
     def _unknown(release: Loaded) -> NDArray[np.float32]:
         layout = release.bundle.manifest.layouts[USER_VIEW]
         return spec_defaults(USER_VIEW, layout)
+
+
+def _row(release: Loaded, video_id: str) -> int:
+    row = int(release.bundle.catalogue.rows([video_id])[0])
+    if row < 0:
+        raise NotFound(
+            f"video_id is {video_id!r}, which release {release.version} does not know: "
+            "send the id of a video in the catalogue"
+        )
+    return row

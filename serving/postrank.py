@@ -73,6 +73,8 @@ class Situation:
     allow_restricted: bool = False
     exclude: NDArray[np.int32] | None = None
     seed: int = 0
+    active: NDArray[np.bool_] | None = None
+    """bool[n], which videos may be shown now; None: those that the release says."""
 
 
 Rule = Callable[[Slate, Situation], Slate]
@@ -86,7 +88,8 @@ def eligible(slate: Slate, situation: Situation) -> Slate:
 def permitted(rows: NDArray[np.int32], situation: Situation) -> NDArray[np.bool_]:
     """bool[n]: which rows may be shown to this viewer now."""
     catalogue = situation.catalogue
-    keep = catalogue.active[rows] & (catalogue.uploaded_at[rows] <= situation.now)
+    active = catalogue.active if situation.active is None else situation.active
+    keep = active[rows] & (catalogue.uploaded_at[rows] <= situation.now)
     if not situation.allow_restricted:
         keep &= ~situation.restricted[rows]
     barred = situation.seen[situation.seen_strength < 0]
@@ -185,6 +188,8 @@ HOME: Sequence[Rule] = (
 )
 SHELF: Sequence[Rule] = (eligible, demote_seen, by_score, spread_creators)
 """For shelves that are not a feed, and for the baselines: the same filters, nothing more."""
+SEARCH: Sequence[Rule] = (eligible, by_score)
+"""For what was searched for: seen or not, of one creator or of many."""
 
 
 def apply(rules: Sequence[Rule], slate: Slate, situation: Situation) -> Slate:

@@ -23,6 +23,7 @@ TEXTS: Mapping[str, str] = {
     "related": "More like {what}",
     "search": "Matches your search for “{what}”",
     "start_here": "A good place to start",
+    "topic": "In {what}",
     "topic_you_chose": "From your topics: {what}",
     "topic_you_watch": "More {what}, which you watch",
 }
@@ -97,7 +98,9 @@ class Explainer:
     def by(self, source: str, claim: Claim) -> Reason:
         seed = self.viewer.seed
         if seed >= 0 and claim.evidence == seed:
-            return say("related", self._title(seed), self._id(seed))
+            shelf = self.viewer.surface
+            code = "because_you_watched" if shelf == "because_you_watched" else "related"
+            return say(code, self._title(seed), self._id(seed))
         tellers: Mapping[str, Callable[[Claim], Reason]] = {
             "because_you_watched": lambda claim: self._watched(claim.evidence),
             "als": lambda claim: self._watched(claim.liked),
@@ -106,6 +109,8 @@ class Explainer:
             "topics": self._topic,
             "search": lambda _: say("search", self.viewer.query, self.viewer.query),
             "new": lambda _: say("new"),
+            "latest": lambda _: say("new"),
+            "topic": lambda _: say("topic", self.viewer.topics[0], self.viewer.topics[0]),
             "trending": self._trending,
             "popular": lambda _: say("popular"),
         }

@@ -234,6 +234,10 @@ class Recommendation(BaseModel):
     release: str
     """Version of the bundle that answered."""
     experiments: dict[str, str] = Field(default_factory=dict)
+    about: str | None = None
+    """What the shelf is about: a video, a topic or a query."""
+    next_cursor: str | None = None
+    """Send it as ``cursor`` for the next page; null behind the last one."""
     took_ms: float
     debug: dict[str, object] | None = None
     """Stage timings and candidate counts, when asked for with ``debug=true``."""
