@@ -71,7 +71,8 @@ def ingest(
 ) -> dict[str, object]:
     """Bring what is new in a source, and happened before ``until``, into the lake; says what was done.
 
-    name: how the quarantine calls the source. erased: whose rows from before their erasure stay out. progress: called with the number of event rows read so far.
+    name: how the quarantine calls the source. erased: whose rows from before their erasure stay out.
+    progress: called with the number of event rows read so far.
     Writes the Delta tables videos, users, events, quarantine and outcomes. EmptyData when afterwards the
     lake holds no event. Returns the fields of :class:`Counts`.
     """
@@ -81,12 +82,12 @@ def ingest(
     for videos in intake.good(source.videos(), "videos"):
         counts.videos_read += len(videos)
         counts.videos_changed += _upsert(lake, "videos", videos)
-    for users in intake.good(source.users(), "users"):
-        users = erased.without(users, "created_at")
+    for told in intake.good(source.users(), "users"):
+        users = erased.without(told, "created_at")
         counts.users_read += len(users)
         counts.users_changed += _upsert(lake, "users", users)
-    for events in intake.good(source.events(), "events"):
-        events = erased.without(events, "timestamp")
+    for told in intake.good(source.events(), "events"):
+        events = erased.without(told, "timestamp")
         intake.add(events, until)
         if progress:
             progress(counts.events_read)

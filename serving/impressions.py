@@ -61,9 +61,14 @@ class Shown:
 class ImpressionLog:
     """Writes impressions from a thread of its own, so that no answer waits for them."""
 
-    def __init__(self, event_log: EventLog, on_drop: Callable[[int], None] = lambda events: None) -> None:
-        """``on_drop`` hears how many impressions could not be written."""
-        self._log, self._on_drop = event_log, on_drop
+    def __init__(
+        self,
+        event_log: EventLog,
+        on_drop: Callable[[int], None] = lambda events: None,
+        unwanted: Callable[[Shown], bool] = lambda shown: False,
+    ) -> None:
+        """``on_drop`` hears how many impressions could not be written; ``unwanted`` ones are not written."""
+        self._log, self._on_drop, self._unwanted = event_log, on_drop, unwanted
         self._waiting: Queue[Shown] = Queue(WAITING)
         self._stop = Flag()
         self._thread = Thread(target=self._run, name="impressions", daemon=True)
@@ -84,6 +89,15 @@ class ImpressionLog:
             self._thread.join(timeout=10)
         self.flush()
 
+    def forget(self, user_id: str) -> int:
+        """Drop what waits of one user; says how many impressions."""
+        with self._waiting.mutex:
+            held = list(self._waiting.queue)
+            kept = [shown for shown in held if shown.user_id != user_id]
+            self._waiting.queue.clear()
+            self._waiting.queue.extend(kept)
+        return sum(len(shown.video_ids) for shown in held) - sum(len(shown.video_ids) for shown in kept)
+
     def flush(self) -> None:
         """Write all that waits now."""
         while self._write(block_s=0.0):
@@ -102,7 +116,7 @@ class ImpressionLog:
         batch = [first]
         while len(batch) < TOGETHER and not self._waiting.empty():
             batch.append(self._waiting.get_nowait())
-        events = [event for shown in batch for event in shown.events()]
+        events = [event for shown in batch if not self._unwanted(shown) for event in shown.events()]
         try:
             self._log.append(events)
         except StoreError as error:

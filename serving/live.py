@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Event as Flag
 from threading import Lock, Thread
 from time import monotonic
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,6 +20,7 @@ from upnext.contracts import UtcTime
 from upnext.errors import StoreError
 from upnext.ports import EventLog, WatchHistory
 
+T = TypeVar("T")
 GROUP = "live"
 BATCH = 5_000
 log = logging.getLogger(__name__)
@@ -85,6 +87,11 @@ class Live:
             save(self.position)
             if self.position:
                 self._log.commit(GROUP, self.position)
+
+    def paused(self, work: Callable[[], T]) -> T:
+        """The result of ``work``, done while nothing is being applied."""
+        with self._lock:
+            return work()
 
     def _step(self) -> int:
         """Apply one batch; says how many events it had. Needs the lock."""

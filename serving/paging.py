@@ -1,8 +1,9 @@
 """The next page of a feed: a cursor carries what was shown, so that nothing comes twice.
 
-A cursor is a signed token. It holds a mark of 24 bits for each video shown on the pages before, and the feed
+A cursor is a signed token. It holds a mark of 24 bits for each video shown on the pages before, and the page
 behind it is ranked anew without those videos. So the server remembers nothing of a page: any process can
-answer, after a restart or with another release too, and there is nothing to erase. docs/adr/0013 has the reasons.
+answer, after a restart or with another release too, and there is nothing to erase
+(docs/adr/0013-the-api.md).
 """
 
 import hmac
@@ -73,7 +74,8 @@ class MarkIndex:
         first, last = (np.searchsorted(self.marks, marks, side) for side in ("left", "right"))
         sizes = last - first
         within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        return self.rows[np.repeat(first, sizes) + within]
+        found: NDArray[np.int32] = self.rows[np.repeat(first, sizes) + within]
+        return found
 
 
 @dataclass(frozen=True)
@@ -94,11 +96,11 @@ class Pager:
             raise InvalidRequest("cursor has expired: ask for the first page again, without a cursor")
         if feed != _name(of):
             raise InvalidRequest(
-                "cursor belongs to another feed: repeat user_id, session_id, region and what the feed is about "
-                "as they were on the first page"
+                "cursor belongs to another feed: repeat user_id, session_id, region and what the feed is "
+                "about as they were on the first page"
             )
         packed = np.frombuffer(token, np.uint8, offset=_HEAD.size).reshape(-1, 3).astype(np.uint32)
-        shown = packed[:, 0] << 16 | packed[:, 1] << 8 | packed[:, 2]
+        shown: Marks = (packed[:, 0] << 16 | packed[:, 1] << 8 | packed[:, 2]).astype(np.uint32)
         return Page(shown=shown, seed=crc32(token))
 
     def write(self, page: Page, video_ids: Sequence[str], of: Sequence[str | None]) -> str | None:

@@ -1,7 +1,7 @@
 """Which videos may be shown right now: what the release says, less what was barred since.
 
-A video that is blocked or deleted must go at once, not with the next release. The catalogue store knows who is
-barred; a write through this process counts as soon as it is made, one through another within a poll.
+A video that is blocked or deleted must go at once, not with the next release. The catalogue store knows which
+are; a write through this process counts as soon as it is made, one through another within a poll.
 """
 
 from collections.abc import Iterable, Mapping
@@ -81,7 +81,7 @@ class Barred:
             with self._lock:
                 if self._writes != before:
                     continue
-                freed = {video_id: FREE for video_id in self.held.keys() - found.keys()}
+                freed = dict.fromkeys(self.held.keys() - found.keys(), FREE)
                 changed = {key: state for key, state in found.items() if self.held.get(key) != state}
                 self.held = found
                 if self._standing and (freed or changed):

@@ -17,8 +17,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Id = Annotated[str, Field(min_length=1, max_length=128)]
-Token = Annotated[str, Field(min_length=1, max_length=64)]
+_PRINTED = r"^[^\x00-\x1f\x7f]+$"
+"""No control characters, which logs, URLs and some stores do not take."""
+Id = Annotated[str, Field(min_length=1, max_length=128, pattern=_PRINTED)]
+Token = Annotated[str, Field(min_length=1, max_length=64, pattern=_PRINTED)]
+Query = Annotated[str, Field(min_length=1, max_length=500, pattern=_PRINTED)]
 UtcTime = pa.timestamp("us", tz="UTC")
 
 
@@ -47,7 +50,7 @@ class Event(BaseModel):
     """The video acted upon; only a search has none."""
     watch_duration_ms: Annotated[int, Field(ge=0, le=86_400_000)] | None = None
     """Milliseconds played; may exceed the video's length when it is watched again. For watch only."""
-    query: Annotated[str, Field(min_length=1, max_length=500)] | None = None
+    query: Query | None = None
     """What was searched for; for search only."""
     timestamp: datetime = Field(default_factory=lambda: datetime.now(UTC))
     session_id: Id | None = None

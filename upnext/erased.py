@@ -6,7 +6,7 @@ can be guessed would be as good as the id.
 
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Self
 
@@ -38,6 +38,10 @@ class Erased:
     def at(self, user_id: str) -> datetime | None:
         """When a user was erased last; None for one who never was."""
         return self.times.get(self.pseudonym(user_id)) if self.times else None
+
+    def including(self, user_id: str, at: datetime) -> Self:
+        """These and one more."""
+        return replace(self, times={**self.times, self.pseudonym(user_id): at})
 
     def without(self, rows: pa.Table, time: str) -> pa.Table:
         """The rows that may enter a store: not those of erased users whose column ``time`` is unknown or not

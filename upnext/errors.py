@@ -9,6 +9,10 @@
     │   └── SuiteFailed            it does not meet what was expected of it, so nothing is trained on it
     ├── InvalidRequest             a client's request is wrong
     │   └── InvalidEvent           one engagement event is refused
+    ├── AccessError                whoever asks may not
+    │   ├── UnknownKey             no key, or none that is valid
+    │   ├── AccessDenied           the key lacks the scope
+    │   └── TooManyRequests        the key has asked too often
     ├── NotFound                   a video, user or release that nobody knows
     ├── StoreError                 an outside system failed
     │   ├── StoreUnavailable       it does not answer, or not in time
@@ -22,6 +26,7 @@ A message says what was wrong, with what value, and what to do about it. Errors 
 an adapter are mapped to these at the adapter, with the original as ``__cause__``.
 """
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 
@@ -66,6 +71,28 @@ class InvalidRequest(UpnextError):
 
 class InvalidEvent(InvalidRequest):
     pass
+
+
+class AccessError(UpnextError):
+    """``headers``: what the answer tells beside the message."""
+
+    exit_code = 2
+
+    def __init__(self, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.headers = dict(headers or {})
+
+
+class UnknownKey(AccessError):
+    status = 401
+
+
+class AccessDenied(AccessError):
+    status = 403
+
+
+class TooManyRequests(AccessError):
+    status = 429
 
 
 class NotFound(UpnextError):

@@ -48,8 +48,8 @@ class Settings(BaseSettings):
     tracking_url: str = "sqlite:///{home}/mlflow.db"
 
     secret: SecretStr = SecretStr("")
-    """What cursors are signed and pseudonyms are made with, at least 16 characters; empty: a random one in the
-    file ``{home}/secret``. All processes of one installation need the same."""
+    """What cursors are signed and pseudonyms are made with, at least 16 characters, the same for all
+    processes; empty: a random one in the file ``{home}/secret``."""
     rate_limit: str = "6000 per minute"
     """Requests that each key may send, as ``NUMBER per second|minute|hour``; empty: as many as it likes."""
     rate_limit_url: str = "memory://"

@@ -18,7 +18,10 @@ def bundle(tmp_path_factory):
 def server(bundle, tmp_path):
     """Serves the tiny bundle and follows its log; impressions are written when a test asks for it."""
     patient = FunnelConfig(limits=Limits(retrieve_s=10, rank_s=10))
-    made = Server(Settings(home=tmp_path / "home", dataset="tiny"), str(bundle.folder), patient)
+    settings = Settings(home=tmp_path / "home", dataset="tiny")
+    made = Server(settings, str(bundle.folder), patient, open_without_keys=True)
+    made.upkeep.once()
+    assert not made.upkeep.failing
     made.watcher.look()
     assert made.engine.ready, made.watcher.failing
     made.live.start("")
