@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from serving.problems import FieldError, field_error
-from upnext.contracts import Event
+from upnext.contracts import Event, strictly
 from upnext.ports import EventLog
 
 MOST = 1_000
@@ -71,7 +71,7 @@ def check(
     if isinstance(raw, dict) and raw.get("user_id") is None and "session_id" in raw:
         raw = raw | {"user_id": raw["session_id"]}
     try:
-        event = Event.model_validate(raw)
+        event = strictly(Event, raw)
     except ValidationError as error:
         found = error.errors(include_url=False, include_context=False)
         return Refused(index, _id(raw), [field_error(each, index) for each in found])

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from serving.clock import wall_clock
 from serving.problems import FieldError, field_error
 from serving.standing import Barred, state_of
-from upnext.contracts import USERS, VIDEOS, User, Video
+from upnext.contracts import USERS, VIDEOS, User, Video, strictly
 from upnext.errors import InvalidRequest, NotFound
 from upnext.ports import Catalogue, Profiles
 
@@ -118,7 +118,7 @@ class Resource(Generic[M]):
 
     def _made(self, document: Any, there: Mapping[str, Any] | None, *prefix: int) -> M:
         try:
-            made = self.model.model_validate(document)
+            made = strictly(self.model, document)
         except ValidationError as error:
             found = error.errors(include_url=False, include_context=False)
             raise Wrong([field_error(each, *prefix) for each in found]) from error

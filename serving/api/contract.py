@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from serving.problems import MEDIA_TYPE, Problem
-from upnext.contracts import Event, User, Video
+from upnext.contracts import Event, EventType, User, Video
 
 Responses = dict[int | str, dict[str, Any]]
 _SAYS: Mapping[int, str] = {
@@ -87,13 +87,41 @@ def _schemas() -> dict[str, Any]:
         [(model, "validation") for model in _MODELS], ref_template="#/components/schemas/{model}"
     )
     schemas: dict[str, Any] = document["$defs"]
-    event = schemas["Event"]
-    event["required"] = [name for name in event["required"] if name != "user_id"]
-    event["anyOf"] = [{"required": ["user_id"]}, {"required": ["session_id"]}]
+    schemas |= _events(schemas["Event"])
     for name, key in (("Video", "video_id"), ("User", "user_id")):
         schemas[f"{name}Body"] = _optional(schemas[name], key)
         schemas[f"{name}Patch"] = _nullable(schemas[f"{name}Body"])
     return schemas
+
+
+def _events(event: Mapping[str, Any]) -> dict[str, Any]:
+    """An event by what it is: each form has what it needs, and a session may stand in for a user."""
+    forms: dict[str, tuple[str, ...]] = {"SearchEvent": ("search",), "WatchEvent": ("watch",)}
+    needed = {"SearchEvent": "query", "WatchEvent": "watch_duration_ms"}
+    forms["VideoEvent"] = tuple(each for each in EventType if each not in ("search", "watch"))
+    made: dict[str, Any] = {"Event": {"oneOf": [ref(name) for name in forms], "title": "Event"}}
+    for name, kinds in forms.items():
+        form: dict[str, Any] = deepcopy(dict(event)) | {"title": name}
+        fields = form["properties"]
+        fields["event_type"] = {"enum": [str(kind) for kind in kinds], "type": "string"}
+        own = [field for field in (needed.get(name),) if field]
+        own += [] if name == "SearchEvent" else ["video_id"]
+        for field in own:
+            fields[field] = _present(fields[field])
+        form["required"] = ["event_type", *own]
+        form["anyOf"] = [
+            {"required": [who], "properties": {who: _present(fields[who])}}
+            for who in ("user_id", "session_id")
+        ]
+        fields["user_id"] = {"anyOf": [fields["user_id"], {"type": "null"}]}
+        made[name] = form
+    return made
+
+
+def _present(field: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema of a field that may not be null here."""
+    forms = [form for form in field.get("anyOf", [field]) if form != {"type": "null"}]
+    return dict(forms[0])
 
 
 def _optional(schema: Mapping[str, Any], key: str) -> dict[str, Any]:

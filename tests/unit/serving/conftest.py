@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
+from serving.api import create_app
 from serving.rules import FunnelConfig, Limits
 from serving.server import Server
 from tests.support.bundles import tiny_bundle
+from tests.support.client import Client
 from upnext.settings import Settings
 
 
@@ -29,6 +31,13 @@ def server(bundle, tmp_path):
     made.live.stop()
     made.engine.close()
     made.stores.close()
+
+
+@pytest.fixture
+def client(server):
+    made = Client(create_app(lambda: server))
+    yield made
+    made.close()
 
 
 @pytest.fixture
