@@ -1,0 +1,263 @@
+"""The shapes that cross Upnext's borders: events, videos, users, embeddings, recommendations.
+
+Each of the first three exists twice, with the same columns: as a pydantic model for one object at the
+API's edge, and as an Arrow schema for tables. Times are UTC with microseconds, durations are
+milliseconds, ids are the platform's own strings.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Literal, Self, TypeVar
+from uuid import uuid4
+
+import numpy as np
+import orjson
+import pyarrow as pa
+from numpy.typing import NDArray
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Model = TypeVar("Model", bound=BaseModel)
+Whole = BeforeValidator(_whole)
+"""Takes an integer as JSON may also write it: 3.0."""
+_PRINTED = r"^[^\x00-\x1f\x7f]+$"
+"""No control characters, which logs, URLs and some stores do not take."""
+Id = Annotated[str, Field(min_length=1, max_length=128, pattern=_PRINTED)]
+Token = Annotated[str, Field(min_length=1, max_length=64, pattern=_PRINTED)]
+Query = Annotated[str, Field(min_length=1, max_length=500, pattern=_PRINTED)]
+UtcTime = pa.timestamp("us", tz="UTC")
+
+
+def strictly(model: type[Model], document: object) -> Model:
+    """A document that came as JSON, held to its contract: no number for a time, no text for a number.
+
+    Raises pydantic's ValidationError.
+    """
+    return model.model_validate_json(orjson.dumps(document), strict=True)
+
+
+class EventType(StrEnum):
+    """What a viewer did, or was shown."""
+
+    IMPRESSION = "impression"
+    CLICK = "click"
+    WATCH = "watch"
+    LIKE = "like"
+    SHARE = "share"
+    NOT_INTERESTED = "not_interested"
+    SEARCH = "search"
+
+
+class Event(BaseModel):
+    """One engagement event. A repeated ``event_id`` counts once."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    event_id: Id = Field(default_factory=lambda: str(uuid4()))
+    """The client's, for idempotence; ours when the client sends none."""
+    user_id: Id
+    event_type: EventType
+    video_id: Id | None = None
+    """The video acted upon; only a search has none."""
+    watch_duration_ms: Annotated[int, Field(ge=0, le=86_400_000), Whole] | None = None
+    """Milliseconds played; may exceed the video's length when it is watched again. For watch only."""
+    query: Query | None = None
+    """What was searched for; for search only."""
+    timestamp: datetime = Field(default_factory=lambda: datetime.now(UTC))
+    session_id: Id | None = None
+    request_id: Id | None = None
+    """The recommendation that led here."""
+    surface: Token | None = None
+    """Where it happened: home, related, trending, search…"""
+    position: Annotated[int, Field(ge=0, le=10_000), Whole] | None = None
+    """Place in the slate, 0 at the top."""
+    device: Token | None = None
+    region: Token | None = None
+    propensity: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Probability with which the policy that made the slate put this video in this place, where known."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.timestamp.tzinfo is None:
+            raise ValueError("timestamp has no time zone: send UTC, such as 2026-11-23T07:30:00Z")
+        if self.event_type is EventType.SEARCH:
+            if self.query is None:
+                raise ValueError("query is missing: a search event carries what was searched for")
+        elif self.video_id is None:
+            raise ValueError(f"video_id is missing: only a search has none, this is {self.event_type}")
+        if self.event_type is EventType.WATCH and self.watch_duration_ms is None:
+            raise ValueError("watch_duration_ms is missing: a watch event carries the milliseconds played")
+        return self
+
+
+EVENTS = pa.schema(
+    [
+        pa.field("event_id", pa.string(), nullable=False),
+        pa.field("user_id", pa.string(), nullable=False),
+        pa.field("event_type", pa.string(), nullable=False),
+        pa.field("video_id", pa.string()),
+        pa.field("watch_duration_ms", pa.int64()),  # null on a watch: watched, for an unknown time
+        pa.field("query", pa.string()),
+        pa.field("timestamp", UtcTime, nullable=False),
+        pa.field("session_id", pa.string()),
+        pa.field("request_id", pa.string()),
+        pa.field("surface", pa.string()),
+        pa.field("position", pa.int32()),
+        pa.field("device", pa.string()),
+        pa.field("region", pa.string()),
+        pa.field("propensity", pa.float32()),
+    ]
+)
+"""Columns of :class:`Event` as an Arrow table."""
+
+
+class Video(BaseModel):
+    """One entry of the catalogue."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    video_id: Id
+    title: Annotated[str, Field(max_length=500)] = ""
+    tags: tuple[Token, ...] = Field(default=(), max_length=100)
+    category: Token | None = None
+    creator_id: Id | None = None
+    duration_ms: Annotated[int, Field(ge=1, le=86_400_000), Whole] | None = None
+    """Length in milliseconds, where known."""
+    uploaded_at: datetime | None = None
+    language: Token | None = None
+    region: Token | None = None
+    thumbnail_url: Annotated[str, Field(max_length=2_000)] | None = None
+    age_restricted: bool = False
+    status: Literal["active", "blocked", "deleted"] = "active"
+
+
+VIDEOS = pa.schema(
+    [
+        pa.field("video_id", pa.string(), nullable=False),
+        pa.field("title", pa.string()),
+        pa.field("tags", pa.list_(pa.string())),
+        pa.field("category", pa.string()),
+        pa.field("creator_id", pa.string()),
+        pa.field("duration_ms", pa.int64()),
+        pa.field("uploaded_at", UtcTime),
+        pa.field("language", pa.string()),
+        pa.field("region", pa.string()),
+        pa.field("thumbnail_url", pa.string()),
+        pa.field("age_restricted", pa.bool_()),
+        pa.field("status", pa.string()),
+    ]
+)
+"""Columns of :class:`Video` as an Arrow table."""
+
+
+class User(BaseModel):
+    """What a platform tells about one of its viewers; everything but the id may be unknown."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    user_id: Id
+    region: Token | None = None
+    language: Token | None = None
+    device: Token | None = None
+    age_group: Token | None = None
+    topics: tuple[Token, ...] = Field(default=(), max_length=50)
+    """Interests named at sign-up, as categories."""
+    segments: tuple[Token, ...] = Field(default=(), max_length=100)
+    """Whatever else the platform knows, as ``name=value`` tokens."""
+    created_at: datetime | None = None
+
+
+USERS = pa.schema(
+    [
+        pa.field("user_id", pa.string(), nullable=False),
+        pa.field("region", pa.string()),
+        pa.field("language", pa.string()),
+        pa.field("device", pa.string()),
+        pa.field("age_group", pa.string()),
+        pa.field("topics", pa.list_(pa.string())),
+        pa.field("segments", pa.list_(pa.string())),
+        pa.field("created_at", UtcTime),
+    ]
+)
+"""Columns of :class:`User` as an Arrow table."""
+
+QUARANTINE = pa.schema(
+    [
+        pa.field("table", pa.string(), nullable=False),  # events, videos or users
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("row", pa.string(), nullable=False),  # the row as JSON, as it came
+        pa.field("source", pa.string(), nullable=False),
+    ]
+)
+"""Rows that were refused, each with its reason."""
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Vectors bound to what they stand for.
+
+    ids: str[n]; vectors: float32[n, d]. Row i of one belongs to entry i of the other.
+    """
+
+    ids: NDArray[np.str_] | Sequence[str]
+    vectors: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        if self.vectors.ndim != 2 or self.vectors.dtype != np.float32:
+            raise ValueError(f"vectors are {self.vectors.dtype}{self.vectors.shape}, not float32[n, d]")
+        if len(self.ids) != len(self.vectors):
+            raise ValueError(f"{len(self.ids)} ids for {len(self.vectors)} vectors: they must pair up")
+
+
+class Reason(BaseModel):
+    """Why an item is in the slate."""
+
+    code: str
+    """Machine-readable, such as ``because_you_watched``."""
+    text: str
+    because_of: str | None = None
+    """The evidence: a video, creator, region or query."""
+
+
+class Item(BaseModel):
+    """One place of a slate."""
+
+    video_id: str
+    position: int
+    score: float
+    title: str = ""
+    creator_id: str | None = None
+    category: str | None = None
+    duration_ms: int | None = None
+    uploaded_at: datetime | None = None
+    thumbnail_url: str | None = None
+    reason: Reason
+    sources: list[str]
+    """The retrievers that found it."""
+    is_ad: bool = False
+    heads: dict[str, float] | None = None
+    """Probabilities by head, when asked for with ``debug=true``."""
+
+
+class Recommendation(BaseModel):
+    """The answer to one request for videos."""
+
+    request_id: str
+    surface: str
+    items: list[Item]
+    release: str
+    """Version of the bundle that answered."""
+    experiments: dict[str, str] = Field(default_factory=dict)
+    about: str | None = None
+    """What the shelf is about: a video, a topic or a query."""
+    next_cursor: str | None = None
+    """Send it as ``cursor`` for the next page; null behind the last one."""
+    took_ms: float
+    debug: dict[str, object] | None = None
+    """Stage timings and candidate counts, when asked for with ``debug=true``."""

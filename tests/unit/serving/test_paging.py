@@ -7,7 +7,6 @@ import pytest
 
 from serving.paging import FIRST, LONGEST, MOST, TTL_S, MarkIndex, Pager, marks_of
 from tests.support.bundles import tiny_bundle
-from tests.support.client import Client
 from upnext.errors import InvalidRequest
 
 HOME, SEARCH = "/api/v1/recommendations/home", "/api/v1/search"
@@ -101,9 +100,7 @@ def test_pages_go_on_over_a_release_swap(client, server, tmp_path):
     first = client.get(HOME, params={"count": 40, "user_id": "ann"}).json()
     other = tiny_bundle(tmp_path, seed=3)
     server.engine.use(other, "next")
-    second = client.get(
-        HOME, params={"count": 40, "user_id": "ann", "cursor": first["next_cursor"]}
-    ).json()
+    second = client.get(HOME, params={"count": 40, "user_id": "ann", "cursor": first["next_cursor"]}).json()
     assert (first["release"], second["release"]) == (server.watcher.serving, "next")
     shown = [item["video_id"] for page in (first, second) for item in page["items"]]
     assert len(shown) == len(set(shown)) == 80

@@ -13,6 +13,7 @@ from upnext.errors import ConfigError
 from upnext.settings import Settings
 
 HOME, EVENTS, METRICS = "/api/v1/recommendations/home", "/api/v1/events/engagement", "/metrics"
+ANYWHERE = "0.0.0.0"  # noqa: S104
 EVENT = {"user_id": "ann", "video_id": "v003", "event_type": "like"}
 
 
@@ -75,7 +76,8 @@ def test_a_wrong_key_is_refused_and_not_repeated(client, key_for):
     key, key_id = key_for("read")
     other, _ = key_for("read")
     mixed = f"upnext_{key_id}_{other.rpartition('_')[2]}"
-    for wrong in (key[:-1], key + "A", key.upper(), "", "upnext", mixed, f"upnext_{'0' * 12}_{'A' * 43}", "é"):
+    nobodys = f"upnext_{'0' * 12}_{'A' * 43}"
+    for wrong in (key[:-1], key + "A", key.upper(), "", "upnext", mixed, nobodys, "é"):
         answer = client.get(HOME, headers={"X-API-Key": wrong.encode()})
         refused(answer, 401)
         assert not wrong or wrong not in answer.text.replace("upnext_", "")
@@ -163,7 +165,8 @@ def test_no_key_id_or_query_is_logged(client, key_for, caplog):
     client.get("/api/v1/search", params={"q": "a secret wish", "user_id": "ann-of-green"}, **bearer(key))
     client.get("/api/v1/search", params={"q": "a secret wish", "user_id": "ann-of-green", "count": 0})
     client.send("DELETE", "/api/v1/users/ann-of-green", **bearer(key))
-    ours = [record.getMessage() for record in caplog.records if not record.name.startswith(("httpx", "asyncio"))]
+    theirs = ("httpx", "asyncio")
+    ours = [each.getMessage() for each in caplog.records if not each.name.startswith(theirs)]
     for private in (key, "secret wish", "ann-of-green"):
         assert not [text for text in ours if private in text]
 
@@ -198,14 +201,14 @@ def test_beyond_loopback_the_service_starts_with_a_key_or_when_told(bundle, tmp_
     started = []
     monkeypatch.setattr(launch.os, "execve", lambda *told: started.append(told[2][launch.OPEN]))
     settings, folder = Settings(home=tmp_path), str(bundle.folder)
-    for host in ("0.0.0.0", "::", "upnext.example"):
+    for host in (ANYWHERE, "::", "upnext.example"):
         with pytest.raises(ConfigError, match="upnext key create"):
             launch.launch(settings, folder, host, 0)
     launch.launch(settings, folder, "127.0.0.1", 0)
     assert "There are no keys" in capsys.readouterr().err
-    launch.launch(settings, folder, "0.0.0.0", 0, opened=True)
+    launch.launch(settings, folder, ANYWHERE, 0, opened=True)
     server_keys = create_keys(settings)
-    launch.launch(settings, folder, "0.0.0.0", 0)
+    launch.launch(settings, folder, ANYWHERE, 0)
     assert started == ["1", "1", "0"] and server_keys
     assert capsys.readouterr().err.count("There are no keys") == 1
 
