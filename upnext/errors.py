@@ -26,7 +26,6 @@ A message says what was wrong, with what value, and what to do about it. Errors 
 an adapter are mapped to these at the adapter, with the original as ``__cause__``.
 """
 
-from collections.abc import Mapping
 from typing import ClassVar
 
 
@@ -78,7 +77,7 @@ class AccessError(UpnextError):
 
     exit_code = 2
 
-    def __init__(self, message: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(self, message: str, headers: dict[str, str] | None = None) -> None:
         super().__init__(message)
         self.headers = dict(headers or {})
 
