@@ -26,11 +26,9 @@ def _whole(value: object) -> object:
 Model = TypeVar("Model", bound=BaseModel)
 Whole = BeforeValidator(_whole)
 """Takes an integer as JSON may also write it: 3.0."""
-_PRINTED = r"^[^\x00-\x1f\x7f]+$"
-"""No control characters, which logs, URLs and some stores do not take."""
-Id = Annotated[str, Field(min_length=1, max_length=128, pattern=_PRINTED)]
-Token = Annotated[str, Field(min_length=1, max_length=64, pattern=_PRINTED)]
-Query = Annotated[str, Field(min_length=1, max_length=500, pattern=_PRINTED)]
+Id = Annotated[str, Field(min_length=1, max_length=128)]
+Token = Annotated[str, Field(min_length=1, max_length=64)]
+Query = Annotated[str, Field(min_length=1, max_length=500)]
 UtcTime = pa.timestamp("us", tz="UTC")
 
 

@@ -48,6 +48,11 @@ class Asked(BaseModel):
     def viewer(self) -> str | None:
         return self.user_id or self.session_id
 
+    @property
+    def context(self) -> dict[str, str | None]:
+        """What wins over the profile."""
+        return {"region": self.region, "device": self.device}
+
 
 Ask = Callable[[Engine, Page], Answer]
 

@@ -50,9 +50,7 @@ def router(server: Running) -> APIRouter:
             server(),
             "home",
             asked,
-            lambda engine, page: engine.home(
-                asked.viewer, asked.count, page, region=asked.region, device=asked.device
-            ),
+            lambda engine, page: engine.home(asked.viewer, asked.count, page, **asked.context),
         )
 
     @routes.get("/related", **known)
@@ -63,7 +61,7 @@ def router(server: Running) -> APIRouter:
             "related",
             asked,
             lambda engine, page: engine.related(
-                asked.video_id, asked.viewer, asked.count, page, region=asked.region, device=asked.device
+                asked.video_id, asked.viewer, asked.count, page, **asked.context
             ),
             asked.video_id,
         )
@@ -76,7 +74,7 @@ def router(server: Running) -> APIRouter:
             "end_screen",
             asked,
             lambda engine, page: engine.end_screen(
-                asked.video_id, asked.viewer, asked.count, page, region=asked.region, device=asked.device
+                asked.video_id, asked.viewer, asked.count, page, **asked.context
             ),
             asked.video_id,
         )
@@ -92,7 +90,7 @@ def router(server: Running) -> APIRouter:
             "because_you_watched",
             asked,
             lambda engine, page: engine.because_you_watched(
-                asked.video_id, asked.viewer, asked.count, page, region=asked.region, device=asked.device
+                asked.video_id, asked.viewer, asked.count, page, **asked.context
             ),
             asked.video_id,
         )
@@ -107,9 +105,7 @@ def router(server: Running) -> APIRouter:
             server(),
             "topic",
             asked,
-            lambda engine, page: engine.topic(
-                topic, asked.viewer, asked.count, page, region=asked.region, device=asked.device
-            ),
+            lambda engine, page: engine.topic(topic, asked.viewer, asked.count, page, **asked.context),
             topic,
         )
 
@@ -120,9 +116,7 @@ def router(server: Running) -> APIRouter:
             server(),
             "new_releases",
             asked,
-            lambda engine, page: engine.new_releases(
-                asked.viewer, asked.count, page, region=asked.region, device=asked.device
-            ),
+            lambda engine, page: engine.new_releases(asked.viewer, asked.count, page, **asked.context),
         )
 
     @routes.get("/trending", **feed)

@@ -37,9 +37,7 @@ def router(server: Running) -> APIRouter:
             running,
             "search",
             asked,
-            lambda engine, page: engine.search(
-                asked.q, asked.viewer, asked.count, page, region=asked.region, device=asked.device
-            ),
+            lambda engine, page: engine.search(asked.q, asked.viewer, asked.count, page, **asked.context),
             asked.q,
         )
         if asked.viewer and not asked.cursor:
