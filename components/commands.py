@@ -1,4 +1,4 @@
-"""Commands of the pipeline: ``cycle``, ``step`` and ``evaluate``."""
+"""Commands of the pipeline: ``cycle``, ``step``, ``evaluate`` and ``skew``."""
 
 import json
 from dataclasses import asdict
@@ -37,8 +37,8 @@ AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result
 def cycle(source: str, until: datetime | None, force: bool, as_json: bool) -> None:
     """Run the whole pipeline on what is new in a source.
 
-    Ingest, features, examples, validate, ALS, two-tower, ranker, drift, gate, index, release: each step in
-    a process of its own. Steps whose inputs have not changed are not run again. Data that fails a suite
+    Ingest, features, skew, examples, validate, ALS, two-tower, ranker, drift, gate, index, release: each step
+    in a process of its own. Steps whose inputs have not changed are not run again. Data that fails a suite
     is not trained on. A candidate that the gate refuses is not released; the champion goes on serving.
     """
     from components import runner
@@ -113,6 +113,40 @@ def evaluate(recommendations: Path, truth: Path, count: int, as_json: bool) -> N
         return
     for key, value in figures.items():
         click.echo(f"{key:<22} {value:.5g}")
+
+
+@click.command()
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    help="Share of a feature's values that may differ. Default: UPNEXT_SKEW_THRESHOLD.",
+)
+@click.option("--sample", default=20_000, show_default=True, help="Logged rows compared.")
+@AS_JSON
+def skew(threshold: float | None, sample: int, as_json: bool) -> None:
+    """Compare the features that serving logged with the same recomputed from the lake.
+
+    Both are of the same moment and snapshot, so what differs is a bug on one side, or an event that came
+    late.
+    Exits with 8 when a feature differs in more than the threshold.
+    """
+    from components.skew import released, skew_of
+    from upnext.stores import connect
+
+    settings = load_settings()
+    with connect(settings) as stores:
+        report = skew_of(stores.lake, released(settings), settings.history_days, sample)
+    limit = settings.skew_threshold if threshold is None else threshold
+    if as_json:
+        click.echo(json.dumps(asdict(report)))
+    else:
+        above = len(report.above(limit))
+        click.echo(f"{report.rows} rows, {len(report.features)} features, {above} above {limit:.1%}")
+        for reason, rows in report.left_out.items():
+            click.echo(f"  left out: {rows} rows, {reason}")
+        for each in (each for each in report.features if each.share > 0):
+            click.echo(f"  {each.block}.{each.name:<32} {each.share:8.2%} {each.distance:10.3g} spreads")
+    report.require(limit)
 
 
 def settings_for(source: str) -> Settings:

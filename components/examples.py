@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
+from components.logged import CONTEXT, LoggedCross, LoggedFeatures, rank_schema
 from components.negatives import Seen, sample_unshown
 from components.split import split_times, time_span
 from feature_repo.context import CONTEXT_HISTORY, MAX_VALUES, context_features, context_layout
@@ -30,8 +31,6 @@ from upnext.settings import Settings
 if TYPE_CHECKING:
     import feast
 
-CONTEXT = "context"
-"""Name of the context's layout, beside those of the feature views."""
 LAYOUTS_FILE = "layouts.json"
 CHUNK = 65_536
 """Examples whose histories are held at once."""
@@ -63,12 +62,29 @@ class ExampleSet(Dataset):
     """A data set and the layouts of its feature blocks: user_features, video_features and context."""
 
     layouts: dict[str, FeatureLayout] = field(default_factory=dict)
+    logged: dict[str, LoggedCross] = field(default_factory=dict)
+    """By part: cross features that serving logged."""
+    logged_ignored: int = 0
+    """Logged rows of the examples' time that are of another schema."""
+
+    @property
+    def logged_share(self) -> float:
+        """Share of the examples shown whose features are the logged ones; nan where nothing was shown."""
+        shown = sum(int(rows.shown.sum()) for rows in self.examples.values())
+        return sum(len(each.row) for each in self.logged.values()) / shown if shown else float("nan")
 
     def save(self, folder: Path) -> None:
-        """Write the data set's folder, with ``layouts.json`` in it."""
+        """Write the data set's folder, with ``layouts.json`` and what was logged in it."""
         super().save(folder)
+        for part, logged in self.logged.items():
+            logged.save(logged_file(folder, part))
         raw = {name: json.loads(layout.to_json()) for name, layout in self.layouts.items()}
         (folder / LAYOUTS_FILE).write_text(json.dumps(raw, indent=1))
+
+
+def logged_file(folder: Path, part: str) -> Path:
+    """Where :meth:`ExampleSet.save` keeps the logged cross features of a part."""
+    return folder / "logged" / f"{part}.npz"
 
 
 def load_layouts(folder: Path) -> dict[str, FeatureLayout]:
@@ -93,7 +109,8 @@ def build_examples(
     """Everything that a training run learns from, of what happened before ``until``.
 
     Each example has the features of the newest snapshot at or before its time, joined by Feast, and the
-    history strictly before it. The same lake, time and configuration give the same bytes.
+    history strictly before it, or the features that serving logged (:mod:`components.logged`). The same lake,
+    time and configuration give the same bytes.
     """
     config = config or ExamplesConfig()
     split = split_times(*time_span(lake, until))
@@ -101,7 +118,8 @@ def build_examples(
     log = _read_outcomes(lake, until)
     users = _all_users(lake, log)
     interactions = Interactions.of(log, catalogue, users).before(split.until)
-    rows = _Rows.of(log, catalogue, users)
+    slates = _slates(log)
+    rows = _Rows.of(log, catalogue, users, slates.indices)
     popularity = np.bincount(interactions.before(split.history_end).video, minlength=len(catalogue))
     seen = Seen.of(rows.user, rows.video, rows.ts, len(catalogue))
     rng = np.random.default_rng(config.seed)
@@ -115,14 +133,17 @@ def build_examples(
 
     store = feature_store(settings)
     context = context_layout(_common(parts["train"].surface), _common(parts["train"].device))
-    examples, bare = {}, replace(config, negatives=0)
+    blocks = {**layouts(), CONTEXT: context}
+    logged = LoggedFeatures(lake, rank_schema(blocks), slates.dictionary, catalogue, users)
+    examples, crosses, bare = {}, {}, replace(config, negatives=0)
     for done, (name, part) in enumerate(parts.items()):
         progress(done, len(parts))
         drawn = part.with_negatives(catalogue, popularity, seen, config if name != "holdout" else bare, rng)
         examples[name] = _examples(drawn, store, catalogue, users, interactions, context)
+        crosses[name] = logged.put_into(examples[name])
     progress(len(parts), len(parts))
-    blocks = {**layouts(), CONTEXT: context}
-    return ExampleSet(catalogue, users, interactions, split, examples, blocks)
+    ignored = logged.ignored(split.history_end, split.until)
+    return ExampleSet(catalogue, users, interactions, split, examples, blocks, crosses, ignored)
 
 
 @dataclass(frozen=True)
@@ -140,18 +161,16 @@ class _Rows:
     labels: dict[str, NDArray[np.float32]]
 
     @classmethod
-    def of(cls, log: pa.Table, catalogue: Catalogue, users: Sequence[str]) -> "_Rows":
-        """From outcomes in time order; a slate is a request, else a session, else a viewer's day."""
+    def of(cls, log: pa.Table, catalogue: Catalogue, users: Sequence[str], slate: pa.Array) -> "_Rows":
+        """From outcomes in time order and the codes of their slates."""
         video = catalogue.rows(log["video_id"])
-        day = pc.binary_join_element_wise(log["user_id"], log["date"], "|")
-        slate = pc.coalesce(log["request_id"], log["session_id"], day).combine_chunks().dictionary_encode()
         everything = cls(
             user=codes(log["user_id"], users),
             video=video,
             ts=micros(log["timestamp"]),
             shown=flags(log["shown"]),
             position=np.asarray(pc.fill_null(log["position"], -1), np.int32),
-            request=np.asarray(slate.indices, np.int32),
+            request=np.asarray(slate, np.int32),
             surface=np.asarray(log["surface"].to_pandas(), object),
             device=np.asarray(log["device"].to_pandas(), object),
             labels=labels_of(log),
@@ -256,6 +275,12 @@ def _read_outcomes(lake: Lake, until: datetime) -> pa.Table:
     return log.take(pc.sort_indices(log, sort_keys=keys))
 
 
+def _slates(log: pa.Table) -> pa.DictionaryArray:
+    """The slate of each outcome: its request, else its session, else its viewer's day."""
+    day = pc.binary_join_element_wise(log["user_id"], log["date"], "|")
+    return pc.coalesce(log["request_id"], log["session_id"], day).combine_chunks().dictionary_encode()
+
+
 def _all_users(lake: Lake, log: pa.Table) -> list[str]:
     """Everyone known or seen, ascending."""
     known = lake.read("users", ["user_id"])["user_id"]
@@ -264,9 +289,13 @@ def _all_users(lake: Lake, log: pa.Table) -> list[str]:
 
 
 def _common(values: NDArray[np.object_]) -> list[str]:
-    """The most frequent values, at most as many as a context tells apart; ties by name."""
+    """The most frequent values by name, at most as many as a context tells apart; ties by name.
+
+    Ordered by name, so that the layout stays the same while only the counts change.
+    """
     counts = Counter(value for value in values if value is not None)
-    return [name for name, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:MAX_VALUES]]
+    often = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:MAX_VALUES]
+    return sorted(name for name, _ in often)
 
 
 def _joined(first: _Rows, second: _Rows) -> _Rows:

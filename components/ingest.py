@@ -4,7 +4,7 @@ A row that is there already is not written again, so a second run on the same so
 even a table's version. Memory is bounded by FLUSH_ROWS, whatever the source's size.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -144,8 +144,8 @@ class _Intake:
             inside = events.filter(pc.less(events["timestamp"], pa.scalar(until, UtcTime)))
             self.counts.events_later += len(events) - len(inside)
             events = inside
-        events = events.append_column("date", _days(events["timestamp"]))
-        new = self._of_new_ids(events)
+        events = events.append_column("date", days_of(events["timestamp"]))
+        new = of_new_keys(self.lake, "events", events, ["event_id"])
         self.counts.events_new += len(new)
         self.counts.events_repeated += len(events) - len(new)
         if not len(new):
@@ -165,20 +165,6 @@ class _Intake:
             self._quarantine(checked.refused)
         return checked.good
 
-    def _of_new_ids(self, events: pa.Table) -> pa.Table:
-        """The first event of each id that the lake's events of the same days do not have."""
-        keys = pa.table({"event_id": events["event_id"], "place": np.arange(len(events))})
-        held = keys.slice(0, 0).select(["event_id"])
-        if self.lake.version("events") >= 0:
-            of_days = ds.field("date").isin(events["date"].unique())
-            held = self.lake.scan("events").to_table(columns=["event_id"], filter=of_days)
-        new = query(
-            "SELECT min(place) AS place FROM keys ANTI JOIN held USING (event_id) GROUP BY event_id",
-            keys=keys,
-            held=held,
-        )
-        return events.take(new["place"].sort())
-
     def _describe(self, name: Name, ids: pa.Array) -> int:
         """Add the videos or users that events name and nobody described, by their id alone."""
         if self.lake.version(name) >= 0:
@@ -194,6 +180,22 @@ class _Intake:
         )
 
 
+def of_new_keys(lake: Lake, table: str, rows: pa.Table, key: Sequence[str]) -> pa.Table:
+    """The first row of each key that a table of the lake does not have on the same days (column ``date``)."""
+    keys = rows.select(list(key)).append_column("place", pa.array(np.arange(len(rows))))
+    held = keys.slice(0, 0).select(list(key))
+    if lake.version(table) >= 0:
+        of_days = ds.field("date").isin(rows["date"].unique())
+        held = lake.scan(table).to_table(columns=list(key), filter=of_days)
+    names = ", ".join(key)
+    new = query(
+        f"SELECT min(place) AS place FROM keys ANTI JOIN held USING ({names}) GROUP BY {names}",  # noqa: S608
+        keys=keys,
+        held=held,
+    )
+    return rows.take(new["place"].sort())
+
+
 def _upsert(lake: Lake, name: Name, rows: pa.Table) -> int:
     """Insert new rows of videos or users and replace those that differ; says how many."""
     changed = not_in(lake, name, rows)
@@ -204,7 +206,7 @@ def _upsert(lake: Lake, name: Name, rows: pa.Table) -> int:
     return inserted + updated
 
 
-def _days(times: pa.ChunkedArray) -> pa.Array:
+def days_of(times: pa.ChunkedArray) -> pa.Array:
     """UTC days of times as YYYY-MM-DD. Each day is formatted once: each time would take ten times as long."""
     encoded = times.cast(pa.date32()).combine_chunks().dictionary_encode()
     return encoded.dictionary.cast(pa.string()).take(encoded.indices)

@@ -79,7 +79,13 @@ STEPS = (
     Step("ingest", "components.steps:ingest", (), "Read what is new into the lake's Delta tables"),
     Step("features", "components.steps:features", ("ingest",), "Compute feature snapshots"),
     Step("materialise", "components.steps:materialise", ("features",), "Fill the online stores"),
-    Step("examples", "components.steps:examples", ("features",), "Join labels with features of their time"),
+    Step("skew", "components.skew:skew", ("features",), "Compare logged features with recomputed ones"),
+    Step(
+        "examples",
+        "components.steps:examples",
+        ("features", "skew"),
+        "Join labels with features of their time",
+    ),
     Step(
         "validate",
         "components.quality.steps:validate",

@@ -13,6 +13,7 @@ from feature_repo.offline import aligned
 from feature_repo.specs import VIDEO
 from models.bundle import Bundle, assemble
 from models.dataset import Dataset
+from models.exposure import Exposure
 from models.popularity import Popularity
 from models.towers import Towers
 from upnext import tracking
@@ -35,12 +36,14 @@ def bind(job: Job, out: Path, at: datetime | None = None, index: Path | None = N
         outcomes = stores.lake.read("outcomes")
         popularity = Popularity.of(outcomes, data.catalogue, int(at.timestamp() * 1e6))
         popularity.save(work / "popularity.npz")
+        Exposure.of(outcomes, data.catalogue, popularity.as_of).save(work / "exposure.npz")
         np.save(work / "video_features.npy", aligned(stores.lake, VIDEO.name, at, data.catalogue.ids))
     towers = Towers.load(job.input("two_tower") / "model").with_popularity(popularity.scores())
     towers.save(work / "towers")
     parts = {
         "catalogue.parquet": job.input("examples") / "catalogue.parquet",
         "popularity.npz": work / "popularity.npz",
+        "exposure.npz": work / "exposure.npz",
         "video_features.npy": work / "video_features.npy",
         "als": job.input("als") / "model",
         "neighbours": job.input("als") / "neighbours",

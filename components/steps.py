@@ -20,12 +20,14 @@ Config = TypeVar("Config")
 
 
 def ingest(job: Job) -> Outcome:
-    """Source -> Delta tables videos, users, events, quarantine, outcomes."""
+    """Source -> Delta tables videos, users, events, quarantine, outcomes, logged_features."""
     import pyarrow.compute as pc
 
+    from components import feature_log
     from components.ingest import ingest as bring_in
     from upnext.erased import Erased
     from upnext.sources import open_source
+    from upnext.sources.base import FeatureSource
 
     source = open_source(job.source, job.settings)
     with connect(job.settings) as stores, progress("events") as told:
@@ -37,8 +39,11 @@ def ingest(job: Job) -> Outcome:
             erased=Erased.read(stores.erasures, job.settings),
             progress=lambda rows: told(rows, None),
         )
+        if isinstance(source, FeatureSource):
+            oldest = datetime.now(UTC) - timedelta(days=job.settings.event_retention_days)
+            counts["logged_features"] = feature_log.bring_in(source, stores.lake, oldest)
         newest = pc.max(stores.lake.read("events", ["timestamp"])["timestamp"]).as_py()
-        versions = _versions(stores.lake, "events", "videos", "users", "outcomes")
+        versions = _versions(stores.lake, "events", "videos", "users", "outcomes", feature_log.TABLE)
     reasons = counts.pop("reasons")
     return Outcome(
         metrics={name: float(str(value)) for name, value in counts.items()},
@@ -85,7 +90,13 @@ def examples(job: Job) -> Outcome:
     data.save(job.out)
     sizes = {f"{part}_examples": float(len(rows)) for part, rows in data.examples.items()}
     return Outcome(
-        {**sizes, "interactions": float(len(data.interactions)), "videos": float(len(data.catalogue))},
+        {
+            **sizes,
+            "interactions": float(len(data.interactions)),
+            "videos": float(len(data.catalogue)),
+            "logged_share": data.logged_share,
+            "logged_ignored": float(data.logged_ignored),
+        },
         params=_params(config),
         details={name: _time(at).isoformat() for name, at in asdict(data.split).items()},
     )
@@ -127,7 +138,8 @@ def two_tower(job: Job) -> Outcome:
 def ranker(job: Job) -> Outcome:
     """Examples with the retrievers' scores -> the multi-task ranker and the weights of its heads."""
     from components.examples import load_layouts
-    from components.training import rank_data, rank_schema
+    from components.logged import rank_schema
+    from components.training import rank_data
     from models.dataset import Dataset
     from models.ranker import RankerConfig, fit
 

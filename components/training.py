@@ -1,35 +1,21 @@
 """The ranker's examples completed with what the retrievers say of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from components.examples import CONTEXT
+from components.examples import logged_file
+from components.logged import LoggedCross
 from components.pipeline import Job
-from feature_repo.specs import USER, VIDEO
 from models.als import AlsModel
-from models.crosses import CROSS_NAMES, LENGTH, Crosses, Viewers
-from models.dataset import Dataset, Examples
-from models.layout import FeatureLayout
+from models.crosses import LENGTH, Crosses, Viewers
+from models.dataset import Dataset
 from models.popularity import Popularity
-from models.rank_data import RankData, RankSchema
+from models.rank_data import RankData
 from models.towers import Towers
 from upnext.ports import Lake
-
-
-def rank_schema(layouts: Mapping[str, FeatureLayout]) -> RankSchema:
-    """Names of the ranker's inputs, in order, and the layouts that two blocks are packed in."""
-    names = {view: tuple(field.name for field in layout.fields) for view, layout in layouts.items()}
-    return RankSchema(
-        user=names[USER.name],
-        video=names[VIDEO.name],
-        context=names[CONTEXT],
-        cross=CROSS_NAMES,
-        user_layout=layouts[USER.name].hash,
-        video_layout=layouts[VIDEO.name].hash,
-    )
 
 
 def rank_data(
@@ -37,7 +23,8 @@ def rank_data(
 ) -> list[RankData]:
     """Examples of each part with their cross features, which see only what was known at their time.
 
-    The retrievers were fitted on what came before the ranker's window, popularity is of its start.
+    The retrievers were fitted on what came before the ranker's window, popularity is of its start. Logged
+    features take the place of computed ones (:mod:`components.logged`).
     """
     als, towers = AlsModel.load(job.input("als") / "model"), Towers.load(job.input("two_tower") / "model")
     outcomes = lake.read("outcomes")
@@ -48,7 +35,8 @@ def rank_data(
     region = crosses.region_codes(users["region"].combine_chunks().take(place).to_pylist())
     language = crosses.language_codes(users["language"].combine_chunks().take(place).to_pylist())
 
-    def complete(rows: Examples) -> RankData:
+    def complete(part: str) -> RankData:
+        rows = data.examples[part]
         _, first, viewer = np.unique(
             np.stack([rows.user.astype(np.int64), rows.ts]), axis=1, return_index=True, return_inverse=True
         )
@@ -62,6 +50,7 @@ def rank_data(
             region=region[user],
             language=language[user],
         )
-        return RankData.of(rows, crosses.pairs(viewers, viewer.ravel(), rows.video))
+        logged = LoggedCross.load(logged_file(job.input("examples"), part))
+        return RankData.of(rows, logged.over(crosses.pairs(viewers, viewer.ravel(), rows.video)))
 
-    return [complete(data.examples[part]) for part in parts]
+    return [complete(part) for part in parts]

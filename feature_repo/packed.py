@@ -55,6 +55,11 @@ class PackedFeatures:
         """
         return self.unpack(view, self.read(view, ids))
 
+    def read_one(self, view: str, id_: str) -> tuple[NDArray[np.float32], int]:
+        """Features of one entity, float32[d], and when they held, in µs; defaults and 0 for none."""
+        values = self.read(view, [id_])
+        return self.unpack(view, values)[0], int(self.layouts[view].timestamps(values)[0])
+
     def read(self, view: str, ids: Sequence[str]) -> list[bytes | None]:
         """Packed values in the order of ``ids``; None where there is none, which is counted."""
         values = self._port.get(self._keys[view], ids)

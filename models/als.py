@@ -125,7 +125,20 @@ class AlsModel:
             vectors[part] = self._solve(histories[part])
         return vectors
 
+    def contributions(self, histories: Histories, rows: NDArray[np.integer]) -> NDArray[np.float32]:
+        """What each entry of one viewer's history (B = 1) adds to the scores of videos, float32[k, L].
+
+        rows: int[k]. A row of the result sums to the video's product with :meth:`fold_in`'s vector.
+        """
+        spread, shares = self._parts(histories)
+        return np.asarray(self.factors[rows] @ (spread[0] * shares[0]).T, dtype=np.float32)
+
     def _solve(self, histories: Histories) -> NDArray[np.float32]:
+        spread, shares = self._parts(histories)
+        return np.asarray((spread * shares).sum(axis=1), dtype=np.float32)
+
+    def _parts(self, histories: Histories) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """G⁻¹Yᵀ by entry, float32[B, L, d], and z, float32[B, L, 1]; 0 where an entry has no say."""
         liked = histories.mask & (histories.strength > 0)
         rows = np.where(liked, histories.rows, 0)
         value = confidence(histories.strength, histories.age_s, self.weight[rows], self.config)
@@ -135,8 +148,7 @@ class AlsModel:
         systems = np.matmul(spread, engaged.transpose(0, 2, 1))  # (B, L, L)
         systems *= np.where(liked, value - 1, 0)[..., None]
         systems += np.eye(systems.shape[1], dtype=np.float32)
-        shares = np.linalg.solve(systems, value[..., None])
-        return np.asarray((spread * shares).sum(axis=1), dtype=np.float32)
+        return spread, np.linalg.solve(systems, value[..., None])
 
     def save(self, folder: Path) -> None:
         """Write a folder."""

@@ -6,6 +6,7 @@ popularity.npz        decayed counts: the baseline and the last fallback
 als/  towers/         retrieval models with their item vectors
 neighbours/           each video's nearest videos
 index/                optional: a faster index over the towers' item vectors
+exposure.npz          optional: how often each video was shown, and how often that went well
 ranker/               the scoring network
 video_features.npy    float32[n, dv] in row order, as of the release
 weights.json          optional: how the heads make one score
@@ -28,6 +29,7 @@ from numpy.typing import NDArray
 from models.als import AlsModel
 from models.catalogue import Catalogue
 from models.crosses import Crosses
+from models.exposure import Exposure
 from models.index import ExactIndex, Index, load_index
 from models.layout import FeatureLayout
 from models.neighbours import Neighbours
@@ -48,7 +50,7 @@ REQUIRED = (
     "ranker",
     "video_features.npy",
 )
-OPTIONAL = ("index", "weights.json")
+OPTIONAL = ("index", "weights.json", "exposure.npz")
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ class Bundle:
     video_features: NDArray[np.float32]
     """float32[n, dv], nan where unknown."""
     weights: Weights
+    exposure: Exposure
     index: Index | None = None
 
     @classmethod
@@ -119,11 +122,12 @@ class Bundle:
         """
         manifest = Manifest.read(folder)
         check(folder, manifest, sums=verify)
-        weights, index = folder / "weights.json", folder / "index"
+        weights, index, exposure = (folder / name for name in ("weights.json", "index", "exposure.npz"))
+        catalogue = Catalogue.load(folder / "catalogue.parquet")
         bundle = cls(
             folder=folder,
             manifest=manifest,
-            catalogue=Catalogue.load(folder / "catalogue.parquet"),
+            catalogue=catalogue,
             popularity=Popularity.load(folder / "popularity.npz"),
             als=AlsModel.load(folder / "als"),
             towers=Towers.load(folder / "towers"),
@@ -131,6 +135,7 @@ class Bundle:
             scorer=Scorer.load(folder / "ranker"),
             video_features=np.load(folder / "video_features.npy"),
             weights=Weights.load(weights) if weights.exists() else Weights(),
+            exposure=Exposure.load(exposure) if exposure.exists() else Exposure.none(len(catalogue)),
             index=load_index(index) if index.exists() else None,
         )
         bundle._require_one_catalogue()
@@ -155,12 +160,6 @@ class Bundle:
     def crosses(self) -> Crosses:
         return Crosses(self.catalogue, self.als.factors, self.towers.items, self.popularity)
 
-    @cached_property
-    def restricted(self) -> NDArray[np.bool_]:
-        """bool[n], for adults only."""
-        column = self.catalogue.table["age_restricted"].fill_null(False)
-        return np.asarray(column.to_numpy(), np.bool_)
-
     def require_layouts(self, in_use: Mapping[str, FeatureLayout]) -> None:
         """Raise LayoutMismatch where the online store's layouts are not those this was trained on."""
         for view, layout in self.manifest.layouts.items():
@@ -181,6 +180,7 @@ class Bundle:
             "als": len(self.als.factors),
             "towers": len(self.towers.items),
             "neighbours": len(self.neighbours.rows),
+            "exposure": len(self.exposure.impressions),
             "video_features": len(self.video_features),
         }
         for part, found in rows.items():

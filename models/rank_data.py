@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from hashlib import sha256
 from typing import Any, Self
 
@@ -36,7 +37,7 @@ class RankSchema:
             if twice:
                 raise ConfigError(f"{block} inputs name {', '.join(twice)} twice: give each its own name")
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """SHA-256 of all of it, in hexadecimal."""
         return sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()

@@ -66,6 +66,11 @@ class Towers:
     def __len__(self) -> int:
         return len(self.items)
 
+    @property
+    def directions(self) -> NDArray[np.float32]:
+        """float32[n, D - 1] of length 1: what a video is about, without its popularity."""
+        return self.items[:, :-1]
+
     def encode(self, histories: Histories) -> NDArray[np.float32]:
         """Vectors of viewers, float32[B, D]; of the newest ``meta['length']`` entries, any number of them.
 

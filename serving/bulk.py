@@ -23,7 +23,7 @@ from models.dataset import Interactions
 from models.history import Histories
 from serving import postrank
 from serving.clock import microseconds
-from serving.funnel import Funnel, blended, build
+from serving.funnel import Funnel, build
 from serving.postrank import HOME, SHELF, Slate
 from serving.ranking import BundleRanker
 from serving.trending import LiveCounts
@@ -112,7 +112,7 @@ class Bulk:
                     continue
                 ranked = funnel.ranker.rank(crowd[place : place + 1], pool.rows)
                 rules = (postrank.by_score,) if stage == "ranking" else HOME
-                slate = funnel.slate(pool, blended(pool, ranked, viewer, situation.rules), situation, rules)
+                slate = funnel.slate(pool, ranked, viewer, situation, rules)
                 yield viewer, Picks(slate.rows, slate.score)
 
     def _popularity(self, viewer: Viewer) -> NDArray[np.float32]:
@@ -132,12 +132,15 @@ class Bulk:
         return past.histories(codes(ids, users), now, SEEN)
 
     def _profiles(self, user_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-        columns = ["user_id", "region", "language", "device", "topics"]
+        columns = ["user_id", "region", "language", "device", "topics", "kids_mode"]
         try:
             users = self.lake.scan("users")
         except MissingData:
             return {}
-        mine = users.to_table(
-            columns=columns, filter=pc.field("user_id").isin(pa.array(user_ids, pa.string()))
-        )
-        return {row.pop("user_id"): row | {"topics": tuple(row["topics"] or ())} for row in mine.to_pylist()}
+        there = [name for name in columns if name in users.schema.names]
+        mine = users.to_table(columns=there, filter=pc.field("user_id").isin(pa.array(user_ids, pa.string())))
+        return {
+            row.pop("user_id"): row
+            | {"topics": tuple(row["topics"] or ()), "kids": bool(row.pop("kids_mode", False))}
+            for row in mine.to_pylist()
+        }

@@ -47,12 +47,20 @@ class Deadlines:
 
     def gather(self, parts: Mapping[str, Callable[[], T]], timeout_s: float, trace: Trace) -> dict[str, T]:
         """Results of the parts that answered in time, in the order of ``parts``."""
+        return self.finish(self.begin(parts, trace), timeout_s, trace)
+
+    def begin(self, parts: Mapping[str, Callable[[], T]], trace: Trace) -> dict[str, Future[T]]:
+        """Start parts side by side, for :meth:`finish`; those that are busy already are left out."""
         running: dict[str, Future[T]] = {}
         for name, part in parts.items():
             if self._late[name] >= BUSY:
                 self._skip(name, "busy", f"{BUSY} earlier calls have not ended", trace)
             else:
                 running[name] = self._pool.submit(part)
+        return running
+
+    def finish(self, running: Mapping[str, Future[T]], timeout_s: float, trace: Trace) -> dict[str, T]:
+        """Results of the parts that have answered, or do so within ``timeout_s``."""
         wait(running.values(), timeout_s)
         results: dict[str, T] = {}
         for name, future in running.items():

@@ -3,8 +3,13 @@
 from datetime import datetime
 from typing import Any
 
+from serving.ads import Ad
+from serving.clock import wall_clock
 from serving.engine import Answer
+from serving.feature_log import ShownFeatures
 from serving.impressions import Shown
+from serving.reasons import say
+from serving.viewer import Viewer
 
 COLUMNS = ("video_id", "title", "creator_id", "category", "duration_ms", "uploaded_at", "thumbnail_url")
 
@@ -20,7 +25,6 @@ def recommendation(
         video
         | {
             "title": video["title"] or "",
-            "position": position,
             "score": scores[position],
             "reason": answer.reasons[position].model_dump(),
             "sources": pool.sources(int(slate.place[position])),
@@ -28,6 +32,12 @@ def recommendation(
         }
         for position, video in enumerate(videos)
     ]
+    if debug:
+        _add_heads(items, answer)
+    for position, ad in sorted(answer.ads.items()):
+        items.insert(position, _ad(ad, answer.viewer))
+    for position, item in enumerate(items):
+        item["position"] = position
     document: dict[str, Any] = {
         "request_id": answer.request_id,
         "surface": answer.surface,
@@ -39,7 +49,6 @@ def recommendation(
         "took_ms": round(took_ms, 3),
     }
     if debug:
-        _add_heads(items, answer)
         trace = answer.trace
         document["debug"] = {
             "timings_ms": {stage: round(took, 3) for stage, took in trace.timings_ms.items()},
@@ -61,19 +70,38 @@ def ids(answer: Answer) -> list[str]:
     return found
 
 
-def shown(answer: Answer, session_id: str | None, at: datetime) -> Shown:
-    """What to remember of an answer to a request that came ``at``."""
+def shown(answer: Answer, session_id: str | None, at: datetime | None = None) -> Shown:
+    """What to remember of an answer to a request that came ``at``, just now where that is not told."""
     return Shown(
         user_id=answer.viewer.user_id or session_id or f"anonymous-{answer.request_id}",
         request_id=answer.request_id,
         surface=answer.surface,
-        at=at,
+        at=at or wall_clock(),
         video_ids=ids(answer),
+        positions=answer.positions.tolist(),
         propensities=answer.slate.propensity.tolist(),
         session_id=session_id,
         device=answer.viewer.device,
         region=answer.viewer.region,
+        features=ShownFeatures.of(answer),
     )
+
+
+def _ad(ad: Ad, viewer: Viewer) -> dict[str, Any]:
+    """An ad in a place of the slate."""
+    return {
+        **dict.fromkeys(COLUMNS),
+        "video_id": ad.ad_id,
+        "title": ad.title,
+        "creator_id": ad.advertiser,
+        "duration_ms": ad.duration_ms,
+        "thumbnail_url": ad.thumbnail_url,
+        "click_url": ad.click_url,
+        "score": 0.0,
+        "reason": say("sponsored", viewer.language).model_dump(),
+        "sources": [],
+        "is_ad": True,
+    }
 
 
 def _add_heads(items: list[dict[str, Any]], answer: Answer) -> None:

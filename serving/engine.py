@@ -1,6 +1,7 @@
 """The service without the web: the release in use, the viewer's data, and one request through the funnel."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -16,10 +17,12 @@ from feature_repo.specs import USER_VIEW
 from models.bundle import Bundle
 from models.history import Histories
 from serving import shelves
+from serving.ads import DEADLINE_S, Ad, AdRequest, AdServer, HouseAds, wanted, with_ads
 from serving.candidates import Candidates, Pool
 from serving.clock import Clock, microseconds
 from serving.deadlines import Deadlines, Trace
-from serving.funnel import Funnel, blended, build, matched
+from serving.exposure import LiveExposure, Seen
+from serving.funnel import Funnel, build
 from serving.paging import FIRST, MarkIndex, Page, marks_of
 from serving.postrank import Slate
 from serving.ranking import BundleRanker, Ranked
@@ -27,6 +30,7 @@ from serving.reasons import explain
 from serving.retrievers import favourites
 from serving.rules import FunnelConfig
 from serving.shelves import Shelf
+from serving.shown import ShownLately
 from serving.standing import Standing
 from serving.telemetry import Telemetry
 from serving.trending import LiveCounts
@@ -73,8 +77,15 @@ class Answer:
     pool: Pool
     reasons: list[Reason]
     ranked: Ranked | None
+    ads: Mapping[int, Ad] = field(default_factory=dict)
+    """Final position -> ad; the slate's videos take the positions between them."""
     trace: Trace = field(default_factory=Trace)
     about: str | None = None
+
+    @property
+    def positions(self) -> NDArray[np.int64]:
+        """int64[m], final position of each video of the slate."""
+        return np.setdiff1d(np.arange(len(self.slate) + len(self.ads)), list(self.ads))
 
 
 class Engine:
@@ -88,14 +99,18 @@ class Engine:
         telemetry: Telemetry | None = None,
         config: FunnelConfig | None = None,
         deadlines: Deadlines | None = None,
+        ad_server: AdServer | None = None,
         on_standing: Callable[[Standing], None] = lambda standing: None,
     ) -> None:
         """``on_standing`` hears of each release's videos before it serves, to bar some of them."""
         self.telemetry = telemetry or Telemetry()
         self.live = LiveCounts()
+        self.exposure = LiveExposure()
+        self.shown = ShownLately()
         self._history, self._profiles, self._features = history, profiles, online_features
         self._config = config or FunnelConfig()
         self._on_standing = on_standing
+        self._ad_server = ad_server or HouseAds(())
         self._deadlines = deadlines or Deadlines(on_skip=self.telemetry.skip)
         self._current: Loaded | None = None
 
@@ -115,10 +130,13 @@ class Engine:
         features = PackedFeatures(self._features, bundle.manifest.layouts)
         features.require(USER_VIEW)
         stores = ViewerStores(
-            self._history, self._profiles, lambda user_id: features.read_matrix(USER_VIEW, [user_id])[0]
+            self._history, self._profiles, lambda user_id: features.read_one(USER_VIEW, user_id)
         )
         clock = Clock.of(bundle.manifest.as_of, bundle.manifest.made_at)
-        loaded = Loaded(version, build(bundle, BundleRanker(bundle), self.live, self._config), clock, stores)
+        as_of = microseconds(bundle.manifest.as_of)
+        exposure = self.exposure.onto(bundle.exposure, bundle.catalogue, as_of)
+        funnel = build(bundle, BundleRanker(bundle), self.live, self._config, exposure)
+        loaded = Loaded(version, funnel, clock, stores)
         self._warm(loaded)
         self._on_standing(loaded.funnel.standing)
         if self._current is not None:
@@ -127,9 +145,14 @@ class Engine:
         self.telemetry.release.labels(version).set(1)
 
     def count_live(self, events: pa.Table) -> None:
-        """Count events (in the release's time) towards trending."""
+        """Count events (in the release's time) towards trending, exposure and what viewers were shown."""
         if self._current is not None:
-            self.live.add(events, self._current.bundle.catalogue)
+            catalogue, inventory = self._current.bundle.catalogue, self._current.funnel.inventory
+            seen = Seen.of(events, catalogue)
+            self.live.add(events, catalogue)
+            self.exposure.add(seen, catalogue)
+            inventory.expose(seen.rows, seen.well)
+            self.shown.add(events)
 
     def offset_us(self) -> int:
         """What is added to the wall clock's times to get the release's."""
@@ -145,6 +168,8 @@ class Engine:
             with trace.timed("viewer"):
                 found = self._deadlines.gather(release.stores.reads(user_id, now), limit, trace)
         viewer = put_together(user_id or "", found, catalogue, now, unknown)
+        passed, age_s = self.shown.of(viewer.user_id, catalogue, viewer.now)
+        asked |= {"passed": passed, "passed_age_s": age_s}
         return viewer.asking(**{name: value for name, value in asked.items() if value is not None})
 
     def home(self, user_id: str | None, count: int, page: Page = FIRST, **asked: Any) -> Answer:
@@ -209,6 +234,7 @@ class Engine:
 
     def close(self) -> None:
         self._deadlines.close()
+        self._ad_server.close()
 
     def _beside(
         self, shelf: Shelf, video_id: str, user_id: str | None, count: int, page: Page, **asked: Any
@@ -229,6 +255,7 @@ class Engine:
         about: str | None = None,
     ) -> Answer:
         funnel, request_id = release.funnel, str(uuid4())
+        asked = self._ask_for_ads(request_id, shelf.name, count, viewer, trace)
         with trace.timed("retrieve"):
             crowd = self._crowd(funnel, viewer, trace) if shelf.personal else funnel.anonymous([viewer])
             found = self._retrieve(funnel, crowd, shelf, trace)
@@ -241,18 +268,29 @@ class Engine:
             with trace.timed("rank"):
                 ranked = self._rank(funnel, crowd, pool, trace)
         with trace.timed("post_rank"):
-            if shelf is shelves.SEARCH:
-                score = matched(pool, ranked, found.get("search", Candidates.none()), situation.rules)
-            else:
-                score = blended(pool, ranked, viewer, situation.rules)
-            slate = funnel.slate(pool, score, situation, shelf.rules)
+            matches = found.get("search", Candidates.none()) if shelf is shelves.SEARCH else None
+            slate = funnel.slate(pool, ranked, viewer, situation, shelf.rules, matches)
+            ads = self._deadlines.finish(asked, DEADLINE_S, trace).get("ads", [])
+            slate, placed = with_ads(slate, ads, count, funnel.inventory.restricted, self._config.ads)
         with trace.timed("explain"):
             known = viewer.region is not None and funnel.trending.knows(viewer.region)
             told = viewer if known else viewer.asking(region=None)
-            reasons = explain(slate, pool, told, release.bundle.catalogue, funnel.similarity)
+            reasons = explain(slate, pool, told, release.bundle.catalogue, funnel.evidence)
         for stage, took in trace.timings_ms.items():
             self.telemetry.stages.labels(stage).observe(took / 1e3)
-        return Answer(request_id, shelf.name, viewer, release, slate, pool, reasons, ranked, trace, about)
+        return Answer(
+            request_id, shelf.name, viewer, release, slate, pool, reasons, ranked, placed, trace, about
+        )
+
+    def _ask_for_ads(
+        self, request_id: str, surface: str, count: int, viewer: Viewer, trace: Trace
+    ) -> dict[str, Future[list[Ad]]]:
+        """Ads on their way, while the videos are found and ranked."""
+        places = wanted(count, surface, viewer.kids, self._config.ads)
+        if not places:
+            return {}
+        request = AdRequest(request_id, surface, places, viewer.region, viewer.device)
+        return self._deadlines.begin({"ads": lambda: self._ad_server.ads(request)}, trace)
 
     def _crowd(self, funnel: Funnel, viewer: Viewer, trace: Trace) -> Crowd:
         part: dict[str, Callable[[], Crowd]] = {"viewer_vectors": lambda: funnel.crowd([viewer])}

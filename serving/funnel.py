@@ -5,19 +5,21 @@
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.bundle import Bundle
 from models.crosses import LENGTH
+from models.exposure import Exposure
 from serving import postrank, retrievers
 from serving.candidates import Candidates, Pool, union
 from serving.groups import Groups
+from serving.inventory import Inventory
 from serving.postrank import Rule, Situation, Slate
 from serving.ranking import Ranked, Ranker
-from serving.reasons import Similarity
+from serving.reasons import Evidence
 from serving.retrievers import Retriever
 from serving.rules import FunnelConfig, Rules
 from serving.search import TextIndex
@@ -47,7 +49,8 @@ class Funnel:
     retrievers: Mapping[str, Retriever]
     ranker: Ranker
     trending: Trending
-    similarity: Similarity
+    inventory: Inventory
+    evidence: Evidence
     standing: Standing
     config: FunnelConfig = field(default_factory=FunnelConfig)
     shelves: Mapping[str, Retriever] = field(default_factory=dict)
@@ -88,20 +91,30 @@ class Funnel:
         return pool.take(np.arange(min(limit, len(pool))))
 
     def slate(
-        self, pool: Pool, score: NDArray[np.float32], situation: Situation, rules: Sequence[Rule]
+        self,
+        pool: Pool,
+        ranked: Ranked | None,
+        viewer: Viewer,
+        situation: Situation,
+        rules: Sequence[Rule],
+        matches: Candidates | None = None,
     ) -> Slate:
-        """Post-ranking of a pool scored float32[n]."""
-        return postrank.apply(rules, Slate.of(pool.rows, score), situation)
+        """Post-ranking of a pool, ranked or not; ``matches`` is what was searched for."""
+        if matches is None:
+            score = blended(pool, ranked, viewer, situation.rules)
+        else:
+            score = matched(pool, ranked, matches, situation.rules)
+        chance = ranked.heads.get("long_view") if ranked else None
+        return postrank.apply(rules, Slate.of(pool.rows, score, chance), situation)
 
     def situation(
         self, viewer: Viewer, count: int, seed: int = 0, exclude: NDArray[np.int32] | None = None
     ) -> Situation:
-        barred = [] if exclude is None else [exclude]
+        barred = [np.empty(0, np.int32) if exclude is None else exclude]
         if viewer.seed >= 0:
             barred.append(np.asarray([viewer.seed], np.int32))
         return Situation(
-            catalogue=self.bundle.catalogue,
-            restricted=self.standing.restricted,
+            inventory=self.inventory,
             active=self.standing.active,
             rules=self.config.rules,
             now=viewer.now,
@@ -109,8 +122,12 @@ class Funnel:
             seen=viewer.seen,
             seen_age_s=viewer.age_s,
             seen_strength=viewer.strength,
+            passed=viewer.passed,
+            passed_age_s=viewer.passed_age_s,
+            exclude=np.concatenate(barred),
+            region=viewer.region,
             allow_restricted=viewer.allow_restricted,
-            exclude=np.concatenate(barred) if barred else None,
+            kids=viewer.kids,
             seed=seed,
         )
 
@@ -127,8 +144,14 @@ class Funnel:
         return Candidates.of(rows, -np.arange(len(rows), dtype=np.float32))
 
 
-def build(bundle: Bundle, ranker: Ranker, live: LiveCounts, config: FunnelConfig | None = None) -> Funnel:
-    """The funnel of a bundle, its look-up tables made."""
+def build(
+    bundle: Bundle,
+    ranker: Ranker,
+    live: LiveCounts,
+    config: FunnelConfig | None = None,
+    exposure: Exposure | None = None,
+) -> Funnel:
+    """The funnel of a bundle, its look-up tables made; ``exposure`` is the bundle's unless more is known."""
     catalogue, merit = bundle.catalogue, bundle.popularity.scores()
     trending = Trending(catalogue, bundle.popularity, live)
     creators = Groups.by(catalogue.creator, merit, catalogue.active, len(catalogue.creators))
@@ -148,9 +171,12 @@ def build(bundle: Bundle, ranker: Ranker, live: LiveCounts, config: FunnelConfig
         "topic": retrievers.OneTopic(categories, named),
         "latest": retrievers.NewReleases(catalogue, days=retrievers.EVER),
     }
-    similarity = Similarity.of(bundle.als.factors)
-    standing = Standing.of(bundle)
-    return Funnel(bundle, sources, ranker, trending, similarity, standing, config or FunnelConfig(), shelves)
+    inventory = Inventory.of(catalogue, bundle.towers.directions, exposure or bundle.exposure)
+    standing = Standing.of(catalogue, inventory.restricted)
+    inventory = replace(inventory, restricted=standing.restricted)
+    evidence = Evidence(bundle.als, inventory.directions)
+    settings = config or FunnelConfig()
+    return Funnel(bundle, sources, ranker, trending, inventory, evidence, standing, settings, shelves)
 
 
 def blended(pool: Pool, ranked: Ranked | None, viewer: Viewer, rules: Rules) -> NDArray[np.float32]:

@@ -1,20 +1,28 @@
-"""What was shown goes back into the event log as impressions, after the answer has left."""
+"""What was shown goes back into the event log as impressions, after the answer has left.
+
+The features that ranked it go to the feature log the same way. Impressions come first: where the writer
+cannot keep up, features are given up long before them.
+"""
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from queue import Empty, Full, Queue
 from threading import Event as Flag
 from threading import Thread
 from uuid import uuid4
+from zlib import crc32
 
+from serving.feature_log import ShownFeatures, logged
 from upnext.contracts import Event, EventType
 from upnext.errors import StoreError
-from upnext.ports import EventLog
+from upnext.ports import EventLog, FeatureLog
 
 WAITING = 10_000
 """Answers that may wait to be written; beyond that they are dropped and counted."""
+WITH_FEATURES = 1_000
+"""Answers that wait beyond which new ones leave their features behind: about 30 MB of them."""
 TOGETHER = 200
 """Answers that are written as one append."""
 log = logging.getLogger(__name__)
@@ -22,21 +30,23 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Shown:
-    """One answer that a viewer got; propensities beside video_ids, in the order of the slate."""
+    """One answer that a viewer got; positions and propensities lie beside video_ids."""
 
     user_id: str
     request_id: str
     surface: str
     at: datetime
     video_ids: Sequence[str]
+    positions: Sequence[int]
     propensities: Sequence[float]
     session_id: str | None = None
     device: str | None = None
     region: str | None = None
+    features: ShownFeatures | None = None
 
     def events(self) -> list[Event]:
         """One impression per place."""
-        pairs = zip(self.video_ids, self.propensities, strict=True)
+        places = zip(self.video_ids, self.positions, self.propensities, strict=True)
         return [
             Event.model_construct(
                 event_id=str(uuid4()),
@@ -54,21 +64,30 @@ class Shown:
                 region=self.region,
                 propensity=propensity,
             )
-            for position, (video_id, propensity) in enumerate(pairs)
+            for video_id, position, propensity in places
         ]
 
 
 class ImpressionLog:
-    """Writes impressions from a thread of its own, so that no answer waits for them."""
+    """Writes impressions and features from a thread of its own, so that no answer waits for them."""
 
     def __init__(
         self,
         event_log: EventLog,
-        on_drop: Callable[[int], None] = lambda events: None,
+        feature_log: FeatureLog,
+        share: float = 1.0,
+        on_drop: Callable[[int], None] = lambda impressions: None,
+        on_features_lost: Callable[[int], None] = lambda answers: None,
         unwanted: Callable[[Shown], bool] = lambda shown: False,
     ) -> None:
-        """``on_drop`` hears how many impressions could not be written; ``unwanted`` ones are not written."""
+        """``share`` of the answers, drawn by request_id, have their features logged.
+
+        ``on_drop`` hears how many impressions could not be written, ``on_features_lost`` of how many answers
+        the features could not; ``unwanted`` answers are not written.
+        """
         self._log, self._on_drop, self._unwanted = event_log, on_drop, unwanted
+        self._features, self._on_features_lost = feature_log, on_features_lost
+        self._drawn_below = share * 2**32
         self._waiting: Queue[Shown] = Queue(WAITING)
         self._stop = Flag()
         self._thread = Thread(target=self._run, name="impressions", daemon=True)
@@ -77,6 +96,13 @@ class ImpressionLog:
         self._thread.start()
 
     def put(self, shown: Shown) -> None:
+        if shown.features is not None:
+            drawn = crc32(shown.request_id.encode()) < self._drawn_below
+            if drawn and self._waiting.qsize() >= WITH_FEATURES:
+                self._on_features_lost(1)
+                drawn = False
+            if not drawn:
+                shown = replace(shown, features=None)
         try:
             self._waiting.put_nowait(shown)
         except Full:
@@ -116,10 +142,21 @@ class ImpressionLog:
         batch = [first]
         while len(batch) < TOGETHER and not self._waiting.empty():
             batch.append(self._waiting.get_nowait())
-        events = [event for shown in batch if not self._unwanted(shown) for event in shown.events()]
+        batch = [shown for shown in batch if not self._unwanted(shown)]
+        events = [event for shown in batch for event in shown.events()]
         try:
             self._log.append(events)
         except StoreError as error:
             log.warning("%d impressions are lost: %s", len(events), error)
             self._on_drop(len(events))
+        self._write_features([shown for shown in batch if shown.features is not None])
         return True
+
+    def _write_features(self, batch: Sequence[Shown]) -> None:
+        if not batch:
+            return
+        try:
+            self._features.append(logged(batch))
+        except StoreError as error:
+            log.warning("features of %d answers are lost: %s", len(batch), error)
+            self._on_features_lost(len(batch))

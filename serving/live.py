@@ -6,7 +6,7 @@ ignores an event_id that it has; so reading again from the snapshot's position c
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Event as Flag
 from threading import Lock, Thread
@@ -98,9 +98,8 @@ class Live:
         batch = self._log.read(self.position, BATCH)
         if batch.events.num_rows:
             events = _shifted(batch.events, self._offset_us())
-            engaged = events.filter(pc.not_equal(events["event_type"], "impression"))
-            self._history.add(engaged)
-            self._on_events(engaged)
+            self._history.add(events.filter(pc.not_equal(events["event_type"], "impression")))
+            self._on_events(events)
         self.position = batch.position
         self.applied += batch.events.num_rows
         return int(batch.events.num_rows)
@@ -120,11 +119,11 @@ class Live:
                 self._stop.wait(pause_s)
 
 
-def save_state(path: Path, position: str, counts: dict[str, object]) -> None:
+def save_state(path: Path, position: str, counts: Mapping[str, object]) -> None:
     """Write position and counts as one, or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_suffix(".new")
-    new.write_text(json.dumps({"position": position} | counts))
+    new.write_text(json.dumps({"position": position, **counts}))
     new.replace(path)
 
 

@@ -16,11 +16,28 @@ from serving.viewer import Crowd
 
 
 @dataclass(frozen=True)
+class RankInputs:
+    """The blocks that a ranker read of n candidates, as it read them.
+
+    user float32[du], context float32[dc], video float32[n, dv], cross float32[n, dx].
+    """
+
+    user: NDArray[np.float32]
+    context: NDArray[np.float32]
+    video: NDArray[np.float32]
+    cross: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
 class Ranked:
-    """utility float32[n], higher is better; heads: name -> float32[n], probabilities and seconds."""
+    """utility float32[n], higher is better; heads: name -> float32[n], probabilities and seconds.
+
+    inputs: what was scored, for the feature log; None from a ranker that reads no features.
+    """
 
     utility: NDArray[np.float32]
     heads: Mapping[str, NDArray[np.float32]]
+    inputs: RankInputs | None = None
 
 
 class Ranker(Protocol):
@@ -52,13 +69,14 @@ class BundleRanker:
         )
         recent = crowd.histories.newest(CONTEXT_HISTORY)
         context = context_features(self._context, now, [viewer.surface], [viewer.device], recent)
-        heads = bundle.scorer.score(
-            viewer.features,
-            bundle.video_features[rows],
-            context[0],
-            bundle.crosses.features(viewers, rows[None, :])[0],
+        inputs = RankInputs(
+            user=viewer.features,
+            context=context[0],
+            video=bundle.video_features[rows],
+            cross=bundle.crosses.features(viewers, rows[None, :])[0],
         )
-        return Ranked(bundle.weights.score(heads), heads)
+        heads = bundle.scorer.score(inputs.user, inputs.video, inputs.context, inputs.cross)
+        return Ranked(bundle.weights.score(heads), heads, inputs)
 
     @cached_property
     def _context(self) -> FeatureLayout:

@@ -6,54 +6,51 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from models.als import AlsModel
 from models.catalogue import Catalogue
+from models.crosses import LENGTH
 from serving.candidates import UNRANKED, Pool
+from serving.inventory import unit
 from serving.postrank import Slate
+from serving.texts import texts
 from serving.viewer import Viewer
 from upnext.contracts import Reason
 
-TEXTS: Mapping[str, str] = {
-    "because_you_watched": "Because you watched {what}",
-    "creator_you_watch": "From {what}, whom you watch",
-    "explore": "New here: be among the first to watch",
-    "for_you": "Picked for you",
-    "new": "New upload",
-    "popular": "Popular now",
-    "popular_in_region": "Popular in {what}",
-    "related": "More like {what}",
-    "search": "Matches your search for “{what}”",
-    "start_here": "A good place to start",
-    "topic": "In {what}",
-    "topic_you_chose": "From your topics: {what}",
-    "topic_you_watch": "More {what}, which you watch",
-}
-"""Texts by code; ``{what}`` is the evidence in words. A translation replaces this table."""
-
+NEW_S = 7 * 86_400.0
+"""Seconds after its upload for which a creator's video is called new."""
+TRACE = 1e-6
+"""A vote below this is rounding."""
 WEIGHT: Mapping[str, float] = {"search": 0.1, "topics": 1.5, "trending": 4.0, "new": 4.0, "popular": 8.0}
 """What a retriever's rank is multiplied by when reasons compete, 1 for the others: personal beats general."""
 
 
 @dataclass(frozen=True)
-class Similarity:
-    """How much one video speaks for another. vectors: float32[n, d] of unit length."""
+class Evidence:
+    """Which video of a viewer's past speaks most for another, by the model that found it."""
 
-    vectors: NDArray[np.float32]
+    als: AlsModel
+    directions: NDArray[np.float32]
+    """float32[n, d], the towers'."""
 
-    @classmethod
-    def of(cls, factors: NDArray[np.float32]) -> "Similarity":
-        lengths = np.linalg.norm(factors, axis=1, keepdims=True)
-        return cls((factors / np.where(lengths > 0, lengths, 1)).astype(np.float32))
+    def of_als(self, rows: NDArray[np.int32], viewer: Viewer) -> NDArray[np.int32]:
+        """int32[k]: the entry that adds most to each row's score, exactly; -1 where none adds anything."""
+        past = viewer.past.newest(LENGTH)
+        return self._greatest(self.als.contributions(past, rows), past.rows[0], rows)
 
-    def strongest(self, rows: NDArray[np.int32], viewer: Viewer) -> NDArray[np.int32]:
-        """int32[k]: per row the liked video of the past with the largest strength · cosine, -1 for none."""
-        liked = viewer.strength > 0
-        past = viewer.seen[liked]
-        if not len(past):
-            return np.full(len(rows), -1, np.int32)
-        votes = (self.vectors[rows] @ self.vectors[past].T) * viewer.strength[liked]
-        votes = np.where(rows[:, None] == past[None, :], -np.inf, votes)
+    def of_towers(self, rows: NDArray[np.int32], viewer: Viewer) -> NDArray[np.int32]:
+        """int32[k]: the liked entry with the largest strength · cosine; -1 where none points that way."""
+        past = viewer.past.newest(LENGTH)
+        cosines = unit(self.directions[rows]) @ unit(self.directions[past.rows[0]]).T
+        votes = cosines * np.maximum(past.strength[0], 0)
+        return self._greatest(votes, past.rows[0], rows)
+
+    @staticmethod
+    def _greatest(
+        votes: NDArray[np.float32], past: NDArray[np.int32], rows: NDArray[np.int32]
+    ) -> NDArray[np.int32]:
+        votes = np.where((past < 0) | (past == rows[:, None]), 0, votes)
         best = votes.argmax(axis=1)
-        return np.where(votes[np.arange(len(rows)), best] > 0, past[best], -1).astype(np.int32)
+        return np.where(votes[np.arange(len(rows)), best] > TRACE, past[best], -1).astype(np.int32)
 
 
 @dataclass(frozen=True)
@@ -64,12 +61,13 @@ class Claim:
     """The video that is explained."""
     evidence: int
     """What its retriever found it by."""
-    liked: int
-    """The video of the past that speaks most for it."""
+    by_als: int
+    by_towers: int
+    """The video of the past that speaks most for it, by either model."""
 
 
 def explain(
-    slate: Slate, pool: Pool, viewer: Viewer, catalogue: Catalogue, similarity: Similarity
+    slate: Slate, pool: Pool, viewer: Viewer, catalogue: Catalogue, evidence: Evidence
 ) -> list[Reason]:
     """One reason per item of the slate: of the retrievers that found it, the one whose reason says most."""
     if not len(slate):
@@ -77,20 +75,22 @@ def explain(
     ranks = pool.ranks[:, slate.place].astype(np.float64)
     weight = np.asarray([WEIGHT.get(name, 1.0) for name in pool.names])[:, None]
     source = np.where(ranks < UNRANKED, (1 + ranks) * weight, np.inf).argmin(axis=0)
-    evidence = pool.evidence[source, slate.place].tolist()
-    liked = similarity.strongest(slate.rows, viewer).tolist()
+    columns = (
+        slate.rows,
+        pool.evidence[source, slate.place],
+        evidence.of_als(slate.rows, viewer),
+        evidence.of_towers(slate.rows, viewer),
+    )
     told = Explainer(viewer, catalogue)
     return [
-        say("explore")
-        if slate.explored[at]
-        else told.by(pool.names[source[at]], Claim(row, evidence[at], liked[at]))
-        for at, row in enumerate(slate.rows.tolist())
+        told.say("explore") if explored else told.by(pool.names[by], Claim(*claim))
+        for explored, by, *claim in zip(slate.explored, source, *(c.tolist() for c in columns), strict=True)
     ]
 
 
 @dataclass(frozen=True)
 class Explainer:
-    """Turns what a retriever claims about a video into a reason."""
+    """Turns what a retriever claims about a video into a reason, in the viewer's language."""
 
     viewer: Viewer
     catalogue: Catalogue
@@ -98,40 +98,45 @@ class Explainer:
     def by(self, source: str, claim: Claim) -> Reason:
         seed = self.viewer.seed
         if seed >= 0 and claim.evidence == seed:
-            shelf = self.viewer.surface
-            code = "because_you_watched" if shelf == "because_you_watched" else "related"
-            return say(code, self._title(seed), self._id(seed))
+            of_past = self.viewer.surface == "because_you_watched"
+            code = "because_you_watched" if of_past else "related"
+            return self.say(code, self._title(seed), self._id(seed))
         tellers: Mapping[str, Callable[[Claim], Reason]] = {
             "because_you_watched": lambda claim: self._watched(claim.evidence),
-            "als": lambda claim: self._watched(claim.liked),
-            "two_tower": lambda claim: self._watched(claim.liked),
+            "als": lambda claim: self._watched(claim.by_als),
+            "two_tower": lambda claim: self._watched(claim.by_towers),
             "creators": self._creator,
             "topics": self._topic,
-            "search": lambda _: say("search", self.viewer.query, self.viewer.query),
-            "new": lambda _: say("new"),
-            "latest": lambda _: say("new"),
-            "topic": lambda _: say("topic", self.viewer.topics[0], self.viewer.topics[0]),
+            "search": lambda _: self.say("search", self.viewer.query, self.viewer.query),
+            "new": lambda _: self.say("new"),
+            "latest": lambda _: self.say("new"),
+            "topic": lambda _: self.say("topic", self.viewer.topics[0], self.viewer.topics[0]),
             "trending": self._trending,
-            "popular": lambda _: say("popular"),
+            "popular": lambda _: self.say("popular"),
         }
         return tellers[source](claim)
 
+    def say(self, code: str, what: str | None = None, because_of: str | None = None) -> Reason:
+        return say(code, self.viewer.language, what, because_of)
+
     def _watched(self, row: int) -> Reason:
         if row >= 0:
-            return say("because_you_watched", self._title(row), self._id(row))
-        return say("start_here" if self.viewer.cold else "for_you")
+            return self.say("because_you_watched", self._title(row), self._id(row))
+        return self.say("start_here" if self.viewer.cold else "for_you")
 
     def _creator(self, claim: Claim) -> Reason:
         creator = self.catalogue.creators[self.catalogue.creator[claim.row]]
-        return say("creator_you_watch", creator, creator)
+        age_s = (self.viewer.now - self.catalogue.uploaded_at[claim.row]) / 1e6
+        return self.say("new_from_creator" if age_s < NEW_S else "creator_you_watch", creator, creator)
 
     def _topic(self, claim: Claim) -> Reason:
         category = self.catalogue.categories[self.catalogue.category[claim.row]]
-        return say("topic_you_watch" if claim.evidence >= 0 else "topic_you_chose", category, category)
+        code = "topic_you_watch" if claim.evidence >= 0 else "topic_you_chose"
+        return self.say(code, category, category)
 
     def _trending(self, _: Claim) -> Reason:
         region = self.viewer.region
-        return say("popular_in_region", region, region) if region else say("popular")
+        return self.say("popular_in_region", region, region) if region else self.say("trending")
 
     def _id(self, row: int) -> str:
         return str(self.catalogue.ids[row])
@@ -141,6 +146,6 @@ class Explainer:
         return str(self.catalogue.table["title"][row].as_py() or self._id(row))
 
 
-def say(code: str, what: str | None = None, because_of: str | None = None) -> Reason:
-    """A reason with its text."""
-    return Reason(code=code, text=TEXTS[code].format(what=what), because_of=because_of)
+def say(code: str, language: str | None, what: str | None = None, because_of: str | None = None) -> Reason:
+    """A reason with its text in a language."""
+    return Reason(code=code, text=texts(language)[code].format(what=what), because_of=because_of)

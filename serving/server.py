@@ -10,6 +10,7 @@ from threading import Thread
 from typing import Any, Protocol
 
 from models.bundle import Bundle
+from serving.ads import open_ads
 from serving.clock import wall_clock
 from serving.engine import Engine
 from serving.erasure import Eraser, ErasureReceipt, erase
@@ -102,6 +103,7 @@ class Server:
             stores.online_features,
             self.telemetry,
             config,
+            ad_server=open_ads(settings),
             on_standing=self.barred.attach,
         )
         self.videos = videos(stores.catalogue, self.barred)
@@ -114,7 +116,12 @@ class Server:
             {"keys": self.guard.refresh, "barred videos": self.barred.refresh, "erasures": self._reread}
         )
         self.impressions = ImpressionLog(
-            self.stores.event_log, self.telemetry.impressions_lost.inc, self._from_before_erasure
+            stores.event_log,
+            stores.feature_log,
+            settings.feature_log_share,
+            self.telemetry.impressions_lost.inc,
+            self.telemetry.features_lost.inc,
+            self._from_before_erasure,
         )
         self.live = Live(
             self.stores.event_log, self.stores.history, self.engine.count_live, self.engine.offset_us
@@ -174,6 +181,7 @@ class Server:
         """Remove a person from every store, and from what waits in this process."""
         waiting: dict[str, Eraser] = {
             "impressions": self.impressions.forget,
+            "shown_lately": self.engine.shown.forget,
             "history": lambda user_id: self.live.paused(lambda: self.stores.history.forget(user_id)),
         }
         now = wall_clock()
@@ -205,6 +213,7 @@ class Server:
         """Start applying the log, once there is a release to count by."""
         state: dict[str, Any] = load_state(self._state_file)
         self.engine.live.restore(state.get("counts", {}))
+        self.engine.exposure.restore(state.get("exposure", {}))
         self.live.start(state.get("position", ""))
         self._spawn("snapshots", self._keep)
 
@@ -214,7 +223,8 @@ class Server:
 
     def _snapshot(self) -> None:
         def save(position: str) -> None:
-            save_state(self._state_file, position, {"counts": self.engine.live.state()})
+            counts = {"counts": self.engine.live.state(), "exposure": self.engine.exposure.state()}
+            save_state(self._state_file, position, counts)
 
         try:
             self.live.frozen(save)

@@ -12,7 +12,6 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from models.bundle import Bundle
 from models.catalogue import Catalogue
 from upnext.ports import Catalogue as CatalogueStore
 
@@ -31,10 +30,9 @@ class Standing:
     _restricted_then: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, bundle: Bundle) -> Self:
+    def of(cls, catalogue: Catalogue, restricted: NDArray[np.bool_]) -> Self:
         """As the release was made."""
-        catalogue = bundle.catalogue
-        return cls(catalogue, catalogue.active.copy(), bundle.restricted.copy(), bundle.restricted)
+        return cls(catalogue, catalogue.active.copy(), restricted.copy(), restricted)
 
     def mark(self, states: Mapping[str, State]) -> None:
         """Set (active, restricted) of some videos, by id; what the release itself bars stays barred."""

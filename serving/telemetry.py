@@ -33,6 +33,9 @@ class Telemetry:
         self.impressions_lost = Counter(
             "upnext_impressions_lost", "Impressions that could not be logged", registry=registry
         )
+        self.features_lost = Counter(
+            "upnext_features_lost", "Answers whose ranking features could not be logged", registry=registry
+        )
         self.swaps = Counter("upnext_release_swaps", "Releases swapped in", ["outcome"], registry=registry)
         self.release = Gauge(
             "upnext_release_serving",

@@ -39,7 +39,7 @@ class LiveCounts:
     def add(self, events: pa.Table, catalogue: Catalogue) -> None:
         """Count events (columns of EVENTS) by their timestamps."""
         kind = np.asarray(events["event_type"].to_numpy())
-        rows = catalogue.rows(events["video_id"])
+        rows = catalogue.rows(events["video_id"].to_pylist())  # few: no index of all ids for each batch
         played = pc.cast(events["watch_duration_ms"], pa.float64()).to_numpy()
         duration_ms = np.where(rows >= 0, catalogue.duration_s[rows], np.nan) * 1000.0
         weight = np.select(

@@ -1,7 +1,7 @@
 """One viewer at one moment, and how that is put together from the stores."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -27,7 +27,9 @@ class Viewer:
     """Who is asking, for what, and what is known of them.
 
     past: Histories with B = 1, the newest ``SEEN`` videos; features float32[du], nan where unknown;
-    now: µs since the epoch, in the release's time; seed: row of the video being looked at, -1 for none.
+    features_at: when those held, µs since the epoch, 0 where there were none; now: µs since the epoch, in the
+    release's time; seed: row of the video being looked at, -1 for none; kids: in kids mode; passed: int32[p],
+    rows shown lately and not clicked, one per impression, beside their age passed_age_s float32[p], seconds.
     """
 
     user_id: str
@@ -43,7 +45,11 @@ class Viewer:
     seed: int = -1
     surface: str = "home"
     allow_restricted: bool = False
+    kids: bool = False
+    passed: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
+    passed_age_s: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
     known: bool = True
+    features_at: int = 0
 
     @cached_property
     def seen(self) -> NDArray[np.int32]:
@@ -106,8 +112,8 @@ class ViewerStores:
 
     history: WatchHistory
     profiles: Profiles
-    features: Callable[[str], NDArray[np.float32]]
-    """user_id -> float32[du], nan or defaults where unknown."""
+    features: Callable[[str], tuple[NDArray[np.float32], int]]
+    """user_id -> float32[du], nan or defaults where unknown, and when they held (µs; 0: unknown)."""
 
     def reads(self, user_id: str, now: datetime) -> dict[str, Callable[[], Any]]:
         """The reads of one viewer by name, to be run side by side, for :func:`put_together`."""
@@ -124,16 +130,19 @@ def put_together(
     """A viewer from what could be read; ``unknown`` float32[du] stands in for features that could not."""
     recent, profile = found.get("history"), found.get("profile") or {}
     some = recent is not None and recent.num_rows > 0
+    features, features_at = found.get("user_features", (unknown, 0))
     return Viewer(
         user_id=user_id,
         now=microseconds(now),
         past=viewer_history(recent, catalogue, now, SEEN) if some else Histories.empty(1, SEEN),
-        features=found.get("user_features", unknown),
+        features=features,
+        features_at=features_at,
         region=profile.get("region"),
         language=profile.get("language"),
         device=profile.get("device"),
         topics=tuple(profile.get("topics") or ()),
         segments=tuple(profile.get("segments") or ()),
+        kids=bool(profile.get("kids_mode")),
         query=latest_query(recent, now) if some else "",
         known=some or bool(profile),
     )

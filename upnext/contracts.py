@@ -136,6 +136,10 @@ class Video(BaseModel):
     region: Token | None = None
     thumbnail_url: Annotated[str, Field(max_length=2_000)] | None = None
     age_restricted: bool = False
+    made_for_kids: bool = False
+    """Fit for children: what a viewer in kids mode may be shown."""
+    blocked_regions: tuple[Token, ...] = Field(default=(), max_length=300)
+    """Regions in which it must not be shown."""
     status: Literal["active", "blocked", "deleted"] = "active"
 
 
@@ -152,6 +156,8 @@ VIDEOS = pa.schema(
         pa.field("region", pa.string()),
         pa.field("thumbnail_url", pa.string()),
         pa.field("age_restricted", pa.bool_()),
+        pa.field("made_for_kids", pa.bool_()),
+        pa.field("blocked_regions", pa.list_(pa.string())),
         pa.field("status", pa.string()),
     ]
 )
@@ -172,6 +178,8 @@ class User(BaseModel):
     """Interests named at sign-up, as categories."""
     segments: tuple[Token, ...] = Field(default=(), max_length=100)
     """Whatever else the platform knows, as ``name=value`` tokens."""
+    kids_mode: bool = False
+    """Shown only what is made for kids, and no ads."""
     created_at: datetime | None = None
 
 
@@ -184,10 +192,35 @@ USERS = pa.schema(
         pa.field("age_group", pa.string()),
         pa.field("topics", pa.list_(pa.string())),
         pa.field("segments", pa.list_(pa.string())),
+        pa.field("kids_mode", pa.bool_()),
         pa.field("created_at", UtcTime),
     ]
 )
 """Columns of :class:`User` as an Arrow table."""
+
+LOGGED_FEATURES = pa.schema(
+    [
+        pa.field("request_id", pa.string(), nullable=False),
+        pa.field("user_id", pa.string(), nullable=False),
+        pa.field("video_id", pa.string(), nullable=False),
+        pa.field("position", pa.int32(), nullable=False),
+        pa.field("timestamp", UtcTime, nullable=False),  # of the answer, as in its impressions
+        pa.field("computed_for", UtcTime, nullable=False),  # the moment that context and cross are of
+        pa.field("user_snapshot", UtcTime),  # when the user's features held; null: there were none
+        pa.field("video_snapshot", UtcTime),  # the same of the videos'
+        pa.field("surface", pa.string(), nullable=False),
+        pa.field("device", pa.string()),
+        pa.field("region", pa.string()),
+        pa.field("language", pa.string()),
+        pa.field("release", pa.string(), nullable=False),
+        pa.field("schema", pa.string(), nullable=False),  # RankSchema.hash of the ranker that read the blocks
+        pa.field("user", pa.binary(), nullable=False),  # this to cross: float32, little-endian
+        pa.field("context", pa.binary(), nullable=False),
+        pa.field("video", pa.binary(), nullable=False),
+        pa.field("cross", pa.binary(), nullable=False),
+    ]
+)
+"""The features with which each item of an answer was ranked, as the ranker read them."""
 
 QUARANTINE = pa.schema(
     [
@@ -243,6 +276,8 @@ class Item(BaseModel):
     sources: list[str]
     """The retrievers that found it."""
     is_ad: bool = False
+    click_url: str | None = None
+    """Where an ad leads; a video has none."""
     heads: dict[str, float] | None = None
     """Probabilities by head, when asked for with ``debug=true``."""
 

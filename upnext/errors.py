@@ -6,7 +6,8 @@
     │   ├── MissingData            a file, folder, table or column is not there
     │   ├── CorruptData            it is there and cannot be read
     │   ├── EmptyData              it is there and holds nothing to work on
-    │   └── SuiteFailed            it does not meet what was expected of it, so nothing is trained on it
+    │   ├── SuiteFailed            it does not meet what was expected of it, so nothing is trained on it
+    │   └── SkewFound              features are not served as they are computed
     ├── InvalidRequest             a client's request is wrong
     │   └── InvalidEvent           one engagement event is refused
     ├── AccessError                whoever asks may not
@@ -61,6 +62,10 @@ class EmptyData(DataError):
 
 class SuiteFailed(DataError):
     pass
+
+
+class SkewFound(DataError):
+    exit_code = 8
 
 
 class InvalidRequest(UpnextError):

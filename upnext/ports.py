@@ -26,6 +26,16 @@ class EventBatch:
     """Opaque; pass it to :meth:`EventLog.read` to continue."""
 
 
+@dataclass(frozen=True)
+class FeatureBatch:
+    """Logged features in the log's order, and where to go on reading after them."""
+
+    rows: pa.Table
+    """Columns as in :data:`upnext.contracts.LOGGED_FEATURES`."""
+    position: str
+    """Opaque; pass it to :meth:`FeatureLog.read` to continue."""
+
+
 class Port(Protocol):
     """What every outside system can do."""
 
@@ -63,6 +73,37 @@ class EventLog(Port, Protocol):
 
     def forget(self, user_id: str) -> int:
         """Remove every event of a user; says how many. Positions stay true."""
+        ...
+
+
+class FeatureLog(Port, Protocol):
+    """A durable log of the features that answers were ranked with."""
+
+    def append(self, rows: pa.Table) -> int:
+        """Write durably, all or none (columns of LOGGED_FEATURES, the rows of an answer together).
+
+        A request_id that is there already is left alone; says how many answers were new.
+        """
+        ...
+
+    def read(self, after: str = "", limit: int = 1_000) -> FeatureBatch:
+        """Whole answers after a position (empty: the oldest kept), ``limit`` of them at most."""
+        ...
+
+    def committed(self, group: str) -> str:
+        """Position that a group of consumers last committed; empty when it never did."""
+        ...
+
+    def commit(self, group: str, position: str) -> None:
+        """Remember that a group has dealt with everything up to a position."""
+        ...
+
+    def purge(self, before: datetime) -> int:
+        """Drop answers older than a time; says how many."""
+        ...
+
+    def forget(self, user_id: str) -> int:
+        """Remove everything about a user; says how many answers."""
         ...
 
 

@@ -36,6 +36,7 @@ class Settings(BaseSettings):
     """The catalogue in use, one folder each below ``home``; empty: the one last cycled."""
 
     event_log_url: str = "sqlite:///{state}/events.db"
+    feature_log_url: str = "sqlite:///{state}/feature_log.db"
     lake_url: str = "{state}/lake"
     history_url: str = "sqlite:///{state}/history.db"
     profiles_url: str = "sqlite:///{state}/platform.db"
@@ -46,6 +47,8 @@ class Settings(BaseSettings):
     erasures_url: str = "sqlite:///{state}/platform.db"
     """Pseudonyms of the people who were erased."""
     tracking_url: str = "sqlite:///{home}/mlflow.db"
+    ads_url: str = "house:{home}/ads.json"
+    """Who says what the ads are: a file of the platform's own, or an HTTP address."""
 
     secret: SecretStr = SecretStr("")
     """What cursors are signed and pseudonyms are made with, at least 16 characters, the same for all
@@ -59,6 +62,10 @@ class Settings(BaseSettings):
     """Days that an event stays in the log; an older one is refused."""
     history_days: int = Field(default=90, gt=0)
     """Days after which a watched video is forgotten."""
+    feature_log_share: float = Field(default=1.0, ge=0, le=1)
+    """Share of the answers whose features are logged."""
+    skew_threshold: float = Field(default=0.05, ge=0, le=1)
+    """Share of a feature's values that may differ from what the lake says before it is an error."""
     training: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Overrides of a step's configuration, by step: ``{"two_tower": {"epochs": 2}}``."""
     host: str = "127.0.0.1"

@@ -64,7 +64,7 @@ def respond(running: Server, surface: str, asked: Asked, ask: Ask, about: str | 
     page = running.pager.read(asked.cursor, feed) if asked.cursor else FIRST
     answer = ask(running.engine, Page(asked.exclude, page.shown, page.seed))
     shown = documents.ids(answer)
-    more = len(shown) == asked.count
+    more = len(shown) + len(answer.ads) == asked.count
     cursor = running.pager.write(page, shown, feed) if more else None
     took = perf_counter() - start
     body = orjson.dumps(documents.recommendation(answer, 1e3 * took, asked.debug, cursor))

@@ -18,6 +18,7 @@ from upnext.stores import Stores, connect
 
 URLS: dict[str, dict[str, str]] = {
     "event_log": {"sqlite": "sqlite:///{home}/events.db"},
+    "feature_log": {"sqlite": "sqlite:///{home}/feature_log.db"},
     "lake": {"folder": "{home}/lake", "file": "file://{home}/lake"},
     "history": {"sqlite": "sqlite:///{home}/history.db"},
     "profiles": {"sqlite": "sqlite:///{home}/platform.db"},

@@ -33,6 +33,7 @@ def test_a_profile_comes_back_whole(profiles: Profiles) -> None:
         "age_group": "18-24",
         "topics": ["猫", "news"],
         "segments": ["is_lowactive_period=0", "follow_user_num_range=(10,50]"],
+        "kids_mode": True,
         "created_at": datetime(2022, 4, 8, 1, 2, 3, 4, UTC),
     }
     bare = dict.fromkeys(USERS.names) | {"user_id": "bare"}

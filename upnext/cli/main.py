@@ -15,6 +15,7 @@ COMMANDS = {
     "step": ("components.commands:step", "Run one step of the pipeline."),
     "recommend": ("serving.commands:recommend", "Write recommendations for many users to a file."),
     "evaluate": ("components.commands:evaluate", "Score a file of recommendations against what users did."),
+    "skew": ("components.commands:skew", "Compare the features that serving logged with recomputed ones."),
     "release": (
         "upnext.cli.release:release",
         "Show the releases, promote one, or go back to the one before.",

@@ -45,6 +45,19 @@ class Resumable(Protocol):
 
 
 @runtime_checkable
+class FeatureSource(Protocol):
+    """A source that also logged the features with which what was shown had been ranked."""
+
+    def logged_features(self) -> Tables:
+        """What was logged since :meth:`commit_features` was last called (columns of LOGGED_FEATURES)."""
+        ...
+
+    def commit_features(self, oldest: datetime) -> None:
+        """All that was read is in the lake; what is older than a time is not needed any more."""
+        ...
+
+
+@runtime_checkable
 class Simulated(Protocol):
     """A source with a clock of its own, which may run ahead of ours."""
 

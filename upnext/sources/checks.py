@@ -33,7 +33,8 @@ EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
 """Nobody streamed video before; an earlier time is a unit or a zero gone wrong."""
 _DAY_MS = 86_400_000
 _DEFAULTS: dict[str, object] = {"title": "", "age_restricted": False, "status": "active"}
-_DEFAULTS |= {"tags": [], "topics": [], "segments": []}
+_DEFAULTS |= {"tags": [], "topics": [], "segments": [], "blocked_regions": []}
+_DEFAULTS |= {"made_for_kids": False, "kids_mode": False}
 
 
 @dataclass(frozen=True)
@@ -243,6 +244,7 @@ _VIDEOS = [
     _longer("title", 500),
     _longer("thumbnail_url", 2_000),
     *_tokens("tags", 100),
+    *_tokens("blocked_regions", 300),
 ]
 _USERS = [
     _longer("user_id", 128),

@@ -13,10 +13,12 @@ from upnext.stores import connect
 GROUP = "ingest"
 """The group of consumers whose position in the log is ours."""
 _BATCH = 50_000
+_ANSWERS = 1_000
+"""Answers whose features are held at once: some 30 MB."""
 
 
 class LogSource:
-    """Events from where the last ingest ended, videos and users from the platform's own stores."""
+    """Events and logged features from where the last ingest ended; videos and users as they are now."""
 
     timed = True
 
@@ -27,6 +29,8 @@ class LogSource:
         self.dataset = settings.state.name
         self._read: list[tuple[str, datetime]] = []
         """For each batch read: the position after it, and its newest event's time."""
+        self._features_read = ""
+        """Position in the feature log after what was read of it."""
 
     def videos(self) -> Iterator[pa.Table]:
         with connect(self.settings) as stores:
@@ -55,3 +59,16 @@ class LogSource:
         if done:
             with connect(self.settings) as stores:
                 stores.event_log.commit(GROUP, done)
+
+    def logged_features(self) -> Iterator[pa.Table]:
+        with connect(self.settings) as stores:
+            self._features_read = stores.feature_log.committed(GROUP)
+            while len((batch := stores.feature_log.read(self._features_read, _ANSWERS)).rows):
+                yield batch.rows
+                self._features_read = batch.position
+
+    def commit_features(self, oldest: datetime) -> None:
+        with connect(self.settings) as stores:
+            if self._features_read:
+                stores.feature_log.commit(GROUP, self._features_read)
+            stores.feature_log.purge(oldest)

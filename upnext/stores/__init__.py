@@ -15,6 +15,7 @@ from upnext.ports import (
     Catalogue,
     Erasures,
     EventLog,
+    FeatureLog,
     Keys,
     Lake,
     OnlineFeatures,
@@ -27,6 +28,7 @@ from upnext.stores.urls import masked, scheme
 
 ADAPTERS: Mapping[str, Mapping[str, str]] = {
     "event_log": {"sqlite": "upnext.stores.sqlite_event_log:SqliteEventLog"},
+    "feature_log": {"sqlite": "upnext.stores.sqlite_feature_log:SqliteFeatureLog"},
     "lake": dict.fromkeys(("", "file", "s3"), "upnext.stores.delta_lake:DeltaLake"),
     "history": {"sqlite": "upnext.stores.sqlite_history:SqliteHistory"},
     "profiles": dict.fromkeys(("sqlite", "postgresql"), "upnext.stores.sql_profiles:SqlProfiles"),
@@ -63,6 +65,10 @@ class Stores:
     @property
     def event_log(self) -> EventLog:
         return cast(EventLog, self.open("event_log"))
+
+    @property
+    def feature_log(self) -> FeatureLog:
+        return cast(FeatureLog, self.open("feature_log"))
 
     @property
     def lake(self) -> Lake:

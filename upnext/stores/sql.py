@@ -23,7 +23,7 @@ from upnext.stores.sqlite import BUSY_S, sqlite_errors
 from upnext.stores.urls import local_path, masked
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-HEAD = "0002"
+HEAD = "0003"
 """Revision of the newest migration: what this program expects to find."""
 ROWS = 20_000
 """Rows turned into Python objects at once."""
@@ -62,6 +62,8 @@ VIDEO_TABLE = sa.Table(
     sa.Column("region", sa.String(64)),
     sa.Column("thumbnail_url", sa.Text),
     sa.Column("age_restricted", sa.Boolean),
+    sa.Column("made_for_kids", sa.Boolean),
+    sa.Column("blocked_regions", sa.JSON),
     sa.Column("status", sa.String(16)),
     sa.Column("told", sa.Boolean, nullable=False),
     sa.Index(
@@ -82,6 +84,7 @@ USER_TABLE = sa.Table(
     sa.Column("age_group", sa.String(64)),
     sa.Column("topics", sa.JSON),
     sa.Column("segments", sa.JSON),
+    sa.Column("kids_mode", sa.Boolean),
     sa.Column("created_at", UtcTime),
     sa.Column("told", sa.Boolean, nullable=False),
 )

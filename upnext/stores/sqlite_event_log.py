@@ -1,20 +1,16 @@
 """The event log in one SQLite file: ordered by a sequence number, flushed to disk before it answers."""
 
-import sqlite3
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
-from threading import Condition, Lock
+from threading import Condition
 from time import monotonic
-from typing import Self
+from typing import ClassVar
 
 import pyarrow as pa
 
 from upnext.contracts import EVENTS, Event
-from upnext.errors import InvalidRequest
 from upnext.ports import EventBatch
-from upnext.settings import Settings
-from upnext.stores.sqlite import GroupCommit, database_path, open_sqlite, sqlite_errors
+from upnext.stores.sqlite_log import SqliteLog, sequence
 from upnext.stores.tables import micros
 
 _SCHEMA = """
@@ -35,62 +31,43 @@ CREATE TABLE IF NOT EXISTS events (
     region TEXT,
     propensity REAL
 );
-CREATE TABLE IF NOT EXISTS positions (consumers TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
 """
 _COLUMNS = ", ".join(EVENTS.names)
 _INSERT = f"INSERT OR IGNORE INTO events ({_COLUMNS}) VALUES ({', '.join('?' * len(EVENTS))})"  # noqa: S608
 _READ = f"SELECT seq, {_COLUMNS} FROM events WHERE seq > ? ORDER BY seq LIMIT ?"  # noqa: S608
 _POLL_S = 0.05
 """Seconds between looks for events that other processes append."""
-_PURGE_ROWS = 20_000
-"""Rows dropped in one transaction, so that a purge holds up no append for long."""
 _FORGET_ROWS = 50_000
 """Rows looked through at once for those of one user, so that other readers come in between."""
 
 
-class SqliteEventLog:
-    """Appends of many threads share a commit; those of other processes take turns."""
+class SqliteEventLog(SqliteLog):
+    """Readers in this process are woken by an append; others look for it."""
+
+    table: ClassVar[str] = "events"
+    schema: ClassVar[str] = _SCHEMA
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._writer = GroupCommit(open_sqlite(path, _SCHEMA))
-        self._reader = open_sqlite(path, "")
-        self._reading = Lock()
+        super().__init__(path)
         self._appended = Condition()
         self._appends = 0
-
-    @classmethod
-    def open(cls, url: str, settings: Settings) -> Self:
-        return cls(database_path(url))
-
-    def ping(self) -> str:
-        with sqlite_errors(self._path), self._reading:
-            newest = self._reader.execute("SELECT max(seq) FROM events").fetchone()[0]
-        return f"SQLite {sqlite3.sqlite_version}, newest position {newest or 'none'}"
-
-    def close(self) -> None:
-        self._writer.close()
-        with self._reading:
-            self._reader.close()
 
     def append(self, events: Sequence[Event]) -> list[bool]:
         rows = [_row(event) for event in events]
         if not rows:
             return []
-        with sqlite_errors(self._path):
-            new = self._writer.run(lambda db: [db.execute(_INSERT, row).rowcount == 1 for row in rows])
+        new = self._run(lambda db: [db.execute(_INSERT, row).rowcount == 1 for row in rows])
         with self._appended:
             self._appends += 1
             self._appended.notify_all()
         return new
 
     def read(self, after: str = "", limit: int = 10_000, wait_s: float = 0.0) -> EventBatch:
-        start = _sequence(after)
+        start = sequence(after)
         deadline = monotonic() + wait_s
         while True:
             seen = self._appends
-            with sqlite_errors(self._path), self._reading:
-                rows = self._reader.execute(_READ, (start, limit)).fetchall()
+            rows = self._rows(_READ, start, limit)
             left = deadline - monotonic()
             if rows or left <= 0:
                 return _batch(rows, after)
@@ -98,44 +75,14 @@ class SqliteEventLog:
                 if self._appends == seen:
                     self._appended.wait(min(left, _POLL_S))
 
-    def committed(self, group: str) -> str:
-        with sqlite_errors(self._path), self._reading:
-            found = self._reader.execute("SELECT seq FROM positions WHERE consumers = ?", (group,)).fetchone()
-        return str(found[0]) if found else ""
-
-    def commit(self, group: str, position: str) -> None:
-        row = (group, _sequence(position))
-        with sqlite_errors(self._path):
-            self._writer.run(lambda db: db.execute("INSERT OR REPLACE INTO positions VALUES (?, ?)", row))
-
-    def purge(self, before: datetime) -> int:
-        find = "SELECT seq FROM events WHERE seq > ? AND timestamp < ? ORDER BY seq LIMIT ?"
-        oldest, last, dropped = micros(before), 0, 0
-        while True:
-            with sqlite_errors(self._path), self._reading:
-                rows = self._reader.execute(find, (last, oldest, _PURGE_ROWS)).fetchall()
-            if not rows:
-                return dropped
-            last = rows[-1][0]
-            dropped += self._drop(rows)
-
     def forget(self, user_id: str) -> int:
-        with sqlite_errors(self._path), self._reading:
-            newest = self._reader.execute("SELECT max(seq) FROM events").fetchone()[0] or 0
-            first = self._reader.execute("SELECT min(seq) FROM events").fetchone()[0] or 0
+        first, newest = self._rows("SELECT min(seq), max(seq) FROM events")[0]
         find = "SELECT seq FROM events WHERE seq BETWEEN ? AND ? AND user_id = ?"
         dropped = 0
-        for start in range(first, newest + 1, _FORGET_ROWS):
-            with sqlite_errors(self._path), self._reading:
-                rows = self._reader.execute(find, (start, start + _FORGET_ROWS - 1, user_id)).fetchall()
+        for start in range(first or 0, (newest or -1) + 1, _FORGET_ROWS):
+            rows = self._rows(find, start, start + _FORGET_ROWS - 1, user_id)
             dropped += self._drop(rows) if rows else 0
         return dropped
-
-    def _drop(self, rows: list[tuple[int]]) -> int:
-        with sqlite_errors(self._path):
-            return self._writer.run(
-                lambda db: db.executemany("DELETE FROM events WHERE seq = ?", rows).rowcount
-            )
 
 
 def _row(event: Event) -> tuple[object, ...]:
@@ -155,14 +102,6 @@ def _row(event: Event) -> tuple[object, ...]:
         event.region,
         event.propensity,
     )
-
-
-def _sequence(position: str) -> int:
-    if not position:
-        return 0
-    if not position.isdecimal():
-        raise InvalidRequest(f"position is {position!r}: pass one that read() answered with, or none")
-    return int(position)
 
 
 def _batch(rows: list[tuple[object, ...]], after: str) -> EventBatch:

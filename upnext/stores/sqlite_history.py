@@ -27,6 +27,8 @@ CREATE TABLE IF NOT EXISTS history (
 ) WITHOUT ROWID;
 """
 _STORED = ("user_id", "timestamp", "event_id", "video_id", "event_type", "watch_duration_ms", "query")
+_CACHE_KIB = 64_000
+"""Pages that the writer may hold: event_ids come in no order, and touch pages all over their index."""
 RECENT = pa.schema(
     [EVENTS.field(name) for name in ("video_id", "event_type", "watch_duration_ms", "query", "timestamp")]
 )
@@ -39,7 +41,9 @@ class SqliteHistory:
     def __init__(self, path: Path, days: int) -> None:
         self._path = path
         self._ttl = timedelta(days=days)
-        self._writer = GroupCommit(open_sqlite(path, _SCHEMA))
+        writer = open_sqlite(path, _SCHEMA)
+        writer.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        self._writer = GroupCommit(writer)
         self._reader = open_sqlite(path, "")
         self._reading = Lock()
 

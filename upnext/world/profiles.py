@@ -40,6 +40,7 @@ def user_table(config: WorldConfig, viewers: Viewers) -> pa.Table:
         "age_group": named(viewers.age, AGE_GROUPS),
         "topics": lists(count, named(told[np.arange(TOPICS_TOLD) < count[:, None]], TOPICS)),
         "segments": lists(np.ones(len(keys), dtype=np.int64), segments),
+        "kids_mode": pa.array(np.zeros(len(keys), np.bool_)),
         "created_at": pa.array(viewers.joined_us).cast(USERS.field("created_at").type),
     }
     return pa.table(columns, schema=USERS)
@@ -61,6 +62,8 @@ def video_table(config: WorldConfig, videos: Videos) -> pa.Table:
         "region": named(videos.region, REGIONS),
         "thumbnail_url": thumbnail,
         "age_restricted": pa.array(videos.restricted),
+        "made_for_kids": pa.array(np.zeros(len(keys), np.bool_)),
+        "blocked_regions": lists(np.zeros(len(keys), np.int64), pa.array([], pa.string())),
         "status": named(np.zeros(len(keys)), ["active"]),
     }
     return pa.table(columns, schema=VIDEOS)

@@ -40,7 +40,7 @@ def test_everything_comes_back(made):
     assert made.manifest.meta == {"source": "tiny:"}
     assert made.manifest.layouts == LAYOUTS
     assert set(made.manifest.files) >= {"catalogue.parquet", "als/factors.npy", "ranker/ranker.onnx"}
-    assert not made.restricted.any()
+    assert not made.exposure.impressions.any()
 
 
 def test_parts_without_an_index_are_searched_exactly(made):

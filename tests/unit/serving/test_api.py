@@ -187,7 +187,7 @@ def test_the_region_asked_for_is_the_one_that_trends(client):
     }
     assert reasons == {"Popular in SE"}
     unheard = client.get(TRENDING, params={"region": "??"}).json()["items"]
-    assert {item["reason"]["text"] for item in unheard} == {"Popular now"}
+    assert {item["reason"]["text"] for item in unheard} == {"Trending now"}
 
 
 def figure(client, name):

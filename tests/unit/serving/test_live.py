@@ -60,7 +60,7 @@ def test_catching_up_applies_what_was_appended_before(stores):
 
 def test_impressions_and_searches_do_not_count_as_watched(stores):
     counts = LiveCounts()
-    shown = Shown("u", "r", "home", NOW, ["v001", "v002"], [1.0, 0.5])
+    shown = Shown("u", "r", "home", NOW, ["v001", "v002"], [0, 1], [1.0, 0.5])
     stores.event_log.append(shown.events())
     stores.event_log.append([Event(user_id="u", event_type="search", query="cats", timestamp=NOW)])
     live_of(stores, counts).catch_up(10.0)
@@ -147,14 +147,14 @@ def test_live_counts_forget_what_is_a_week_old(stores):
 
 
 def test_impressions_are_written_in_order_with_position_and_propensity(stores):
-    impressions = ImpressionLog(stores.event_log)
+    impressions = ImpressionLog(stores.event_log, stores.feature_log)
     impressions.start()
-    impressions.put(Shown("u", "r1", "home", NOW, ["v1", "v2"], [1.0, 0.25], session_id="s"))
+    impressions.put(Shown("u", "r1", "home", NOW, ["v1", "v2"], [0, 2], [1.0, 0.25], session_id="s"))
     impressions.stop()
     events = stores.event_log.read().events.to_pylist()
     assert [(e["video_id"], e["position"], e["propensity"], e["request_id"]) for e in events] == [
         ("v1", 0, 1.0, "r1"),
-        ("v2", 1, 0.25, "r1"),
+        ("v2", 2, 0.25, "r1"),
     ]
     assert {e["event_type"] for e in events} == {"impression"}
     assert {e["session_id"] for e in events} == {"s"}
@@ -166,7 +166,7 @@ def test_impressions_that_cannot_be_written_are_counted():
             raise StoreUnavailable("away")
 
     lost = []
-    impressions = ImpressionLog(Down(), lost.append)
-    impressions.put(Shown("u", "r", "home", NOW, ["v1", "v2"], [1.0, 1.0]))
+    impressions = ImpressionLog(Down(), Down(), on_drop=lost.append)
+    impressions.put(Shown("u", "r", "home", NOW, ["v1", "v2"], [0, 1], [1.0, 1.0]))
     impressions.flush()
     assert lost == [2]

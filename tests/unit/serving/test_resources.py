@@ -1,5 +1,6 @@
 """Videos and users over the API: written, merged, read, barred at once."""
 
+import numpy as np
 import pytest
 
 from serving.standing import Barred, Standing
@@ -135,7 +136,7 @@ def test_what_was_barred_stays_so_in_the_next_release(client, server, bundle):
 
 def test_a_write_during_a_poll_is_not_lost(bundle, server):
     """The poll reads the store before the write, and ends after it."""
-    standing = Standing.of(bundle)
+    standing = Standing.of(bundle.catalogue, np.zeros(len(bundle.catalogue), bool))
 
     class Slow:
         reads = 0
@@ -156,7 +157,7 @@ def test_a_write_during_a_poll_is_not_lost(bundle, server):
 
 
 def test_a_video_that_the_release_itself_bars_is_not_freed(bundle):
-    standing = Standing.of(bundle)
+    standing = Standing.of(bundle.catalogue, np.zeros(len(bundle.catalogue), bool))
     standing.catalogue.active[4] = False
     try:
         standing.mark({standing.catalogue.ids[4]: (True, False)})

@@ -82,11 +82,11 @@ FULL = {
     Video: {
         "video_id": "v", "title": "t", "tags": ["a"], "category": "c", "creator_id": "m", "duration_ms": 1,
         "uploaded_at": NOW, "language": "de", "region": "DE", "thumbnail_url": "x", "age_restricted": True,
-        "status": "active",
+        "made_for_kids": True, "blocked_regions": ["AT"], "status": "active",
     },
     User: {
         "user_id": "u", "region": "DE", "language": "de", "device": "tv", "age_group": "18-24",
-        "topics": ["a"], "segments": ["a=b"], "created_at": NOW,
+        "topics": ["a"], "segments": ["a=b"], "kids_mode": True, "created_at": NOW,
     },
 }  # fmt: skip
 

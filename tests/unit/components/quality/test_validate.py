@@ -60,7 +60,13 @@ def test_a_poisoned_source_stops_the_cycle_before_training(settings: Settings, t
     assert re.search(r"suite tables: .* of refused_share: expected .*at most 0\.1", str(said.exception))
     assert f"{EVENTS // 4} rows in quarantine, events: {REASON}" in " ".join(said.stderr.split())
     (run,) = settings.state.glob("runs/*Z")
-    assert sorted(folder.name for folder in run.iterdir()) == ["examples", "features", "ingest", "validate"]
+    assert sorted(folder.name for folder in run.iterdir()) == [
+        "examples",
+        "features",
+        "ingest",
+        "skew",
+        "validate",
+    ]
     assert runner.Report.read(run / "validate") is None, "it did not finish"
     index = run / "validate" / "documents" / "index.html"
     assert f"{index} shows all of it" in str(said.exception)

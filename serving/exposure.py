@@ -1,0 +1,82 @@
+"""Impressions and what came of them since a release was made, so that exploration can end."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from threading import Lock
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from models.catalogue import Catalogue
+from models.exposure import LONG, Exposure
+from models.history import watch_fraction
+
+HOUR_US = 3_600_000_000
+KEPT_HOURS = 24 * 7
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What some events say: rows int32[k] of impressions or long views, and which of the two, bool[k]."""
+
+    hours: NDArray[np.int64]
+    rows: NDArray[np.int32]
+    well: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, events: pa.Table, catalogue: Catalogue) -> "Seen":
+        """From columns of EVENTS; videos that the catalogue lacks are left out."""
+        kind = np.asarray(events["event_type"].to_numpy())
+        rows = catalogue.rows(events["video_id"].to_pylist())
+        played = pc.cast(events["watch_duration_ms"], pa.float64()).to_numpy()
+        long = watch_fraction(played, catalogue.duration_s[rows] * 1000.0) > LONG
+        well = (kind == "watch") & long
+        kept = (rows >= 0) & (well | (kind == "impression"))
+        hours = pc.cast(events["timestamp"], pa.int64()).to_numpy() // HOUR_US
+        return cls(hours[kept], rows[kept], well[kept])
+
+
+@dataclass
+class LiveExposure:
+    """Impressions and long views of the last week: hour since 1970 -> video_id -> [impressions, long views].
+
+    By the hour, so that a new release takes over where its own counts end. Safe between threads.
+    """
+
+    hours: dict[int, dict[str, list[int]]] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock, repr=False)
+
+    def add(self, seen: Seen, catalogue: Catalogue) -> None:
+        keys, counts = np.unique(np.stack([seen.hours, seen.rows, seen.well]), axis=1, return_counts=True)
+        with self._lock:
+            for (hour, row, well), count in zip(keys.T.tolist(), counts.tolist(), strict=True):
+                tally = self.hours.setdefault(hour, {}).setdefault(str(catalogue.ids[row]), [0, 0])
+                tally[well] += count
+            for old in [hour for hour in self.hours if hour < max(self.hours) - KEPT_HOURS]:
+                del self.hours[old]
+
+    def onto(self, base: Exposure, catalogue: Catalogue, as_of: int) -> Exposure:
+        """A copy of a release's exposure, with what came in from the hour of ``as_of`` (µs) on."""
+        impressions, successes = base.impressions.copy(), base.successes.copy()
+        with self._lock:
+            since = [videos for hour, videos in self.hours.items() if hour >= as_of // HOUR_US]
+            for videos in since:
+                rows = catalogue.rows(list(videos))
+                counts = np.asarray(list(videos.values()), np.int32).reshape(-1, 2)[rows >= 0]
+                np.add.at(impressions, rows[rows >= 0], counts[:, 0])
+                np.add.at(successes, rows[rows >= 0], counts[:, 1])
+        return Exposure(impressions, successes)
+
+    def state(self) -> dict[str, object]:
+        """A copy that JSON can hold."""
+        with self._lock:
+            return {
+                str(hour): {name: list(pair) for name, pair in of.items()} for hour, of in self.hours.items()
+            }
+
+    def restore(self, state: Mapping[str, dict[str, list[int]]]) -> None:
+        """Take over the counts that :meth:`state` gave."""
+        with self._lock:
+            self.hours = {int(hour): videos for hour, videos in state.items()}

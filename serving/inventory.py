@@ -1,0 +1,80 @@
+"""What post-ranking knows of a release's videos, in catalogue rows; made once when a release is loaded."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from models.catalogue import Catalogue
+from models.exposure import Exposure
+
+SMALL_SHARE = 0.5
+"""Creators with less exposure than this quantile of all creators are small ones."""
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """Columns over n videos.
+
+    restricted bool[n], for adults only; for_kids bool[n]; directions float32[n, d], where videos of one topic
+    lie close; small bool[n], of a creator that is seldom shown; exposure, how often each was shown so far.
+    """
+
+    catalogue: Catalogue
+    restricted: NDArray[np.bool_]
+    for_kids: NDArray[np.bool_]
+    directions: NDArray[np.float32]
+    small: NDArray[np.bool_]
+    exposure: Exposure
+
+    @classmethod
+    def of(cls, catalogue: Catalogue, directions: NDArray[np.float32], exposure: Exposure) -> "Inventory":
+        return cls(
+            catalogue=catalogue,
+            restricted=_flag(catalogue, "age_restricted"),
+            for_kids=_flag(catalogue, "made_for_kids"),
+            directions=directions,
+            small=_of_small_creators(catalogue, exposure),
+            exposure=exposure,
+        )
+
+    def expose(self, rows: NDArray[np.int32], well: NDArray[np.bool_]) -> None:
+        """Count impressions, and where ``well`` long views, int32[k] and bool[k], as they come in."""
+        np.add.at(self.exposure.impressions, rows[~well], 1)
+        np.add.at(self.exposure.successes, rows[well], 1)
+
+    def blocked(self, region: str | None) -> NDArray[np.int64] | None:
+        """int64[k], rows that must not be shown in a region; None where there are none."""
+        return self._blocked.get(region) if region else None
+
+    @cached_property
+    def _blocked(self) -> dict[str, NDArray[np.int64]]:
+        lists = self.catalogue.table["blocked_regions"].combine_chunks()
+        pairs = pa.table({"region": pc.list_flatten(lists), "row": pc.list_parent_indices(lists)})
+        grouped = pairs.group_by("region").aggregate([("row", "list")]).to_pylist()
+        return {each["region"]: np.asarray(each["row_list"], np.int64) for each in grouped}
+
+
+def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """float32[k, d] of length 1, zeros left as they are."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.where(lengths > 0, lengths, 1), np.float32)
+
+
+def _flag(catalogue: Catalogue, name: str) -> NDArray[np.bool_]:
+    return np.asarray(pc.fill_null(catalogue.table[name], False).to_numpy(), np.bool_)
+
+
+def _of_small_creators(catalogue: Catalogue, exposure: Exposure) -> NDArray[np.bool_]:
+    """bool[n]: active videos of creators whose videos together were shown less than most creators' were."""
+    known = (catalogue.creator >= 0) & catalogue.active
+    shown = np.bincount(catalogue.creator[known], exposure.impressions[known], len(catalogue.creators))
+    if not shown.any():
+        return np.zeros(len(catalogue), np.bool_)
+    active = np.unique(catalogue.creator[known])
+    small = np.zeros(len(catalogue.creators), np.bool_)
+    small[active] = shown[active] < np.quantile(shown[active], SMALL_SHARE)
+    return np.asarray(known & small[catalogue.creator])
