@@ -1,11 +1,12 @@
 # Every target prepares what it needs in .venv; a second run finds it there.
 .DEFAULT_GOAL := help
-.PHONY: help prepare demo test lint format types imports bench airflow mlflow lock clean
+.PHONY: help prepare demo test lint format types imports bench contract airflow mlflow lock clean
 
 UPNEXT_HOME ?= .upnext
 DATA ?= world:
 SERVE ?= 1
 NAME ?=
+URL ?= http://127.0.0.1:8700
 ARGS ?=
 export UPNEXT_HOME
 
@@ -36,6 +37,9 @@ format: $(READY) ## Mend style and formatting
 bench: $(READY) ## Measure one figure beside its peer: NAME=world, with ARGS='--json FILE'
 	@test -f "benchmarks/$(NAME).py" || { echo "NAME='$(NAME)' is none of: $$(ls benchmarks | sed -n 's/\.py$$//p' | grep -v '^_' | tr '\n' ' ')"; exit 2; }
 	@$(BIN)/python "benchmarks/$(NAME).py" $(ARGS)
+
+contract: $(READY) ## Send the running service at URL whatever its contract allows and forbids
+	@$(BIN)/schemathesis run $(URL)/openapi.json $(ARGS)
 
 airflow: $(READY) ## Open the pipeline in Airflow's own pages
 	@UPNEXT_DATA="$(DATA)" $(BIN)/upnext airflow

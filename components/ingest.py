@@ -17,6 +17,7 @@ from components.outcomes import recompute
 from components.quality.rows import put_away, too_long
 from components.tables import not_in, query
 from upnext.contracts import UtcTime
+from upnext.erased import NOBODY, Erased
 from upnext.errors import EmptyData
 from upnext.ports import Lake
 from upnext.sources.base import Resumable, Simulated, Source
@@ -65,11 +66,13 @@ def ingest(
     until: datetime | None = None,
     *,
     name: str = "",
+    erased: Erased = NOBODY,
     progress: Progress | None = None,
 ) -> dict[str, object]:
     """Bring what is new in a source, and happened before ``until``, into the lake; says what was done.
 
-    name: how the quarantine calls the source. progress: called with the number of event rows read so far.
+    name: how the quarantine calls the source. erased: whose rows from before their erasure stay out.
+    progress: called with the number of event rows read so far.
     Writes the Delta tables videos, users, events, quarantine and outcomes. EmptyData when afterwards the
     lake holds no event. Returns the fields of :class:`Counts`.
     """
@@ -79,10 +82,12 @@ def ingest(
     for videos in intake.good(source.videos(), "videos"):
         counts.videos_read += len(videos)
         counts.videos_changed += _upsert(lake, "videos", videos)
-    for users in intake.good(source.users(), "users"):
+    for told in intake.good(source.users(), "users"):
+        users = erased.without(told, "created_at")
         counts.users_read += len(users)
         counts.users_changed += _upsert(lake, "users", users)
-    for events in intake.good(source.events(), "events"):
+    for told in intake.good(source.events(), "events"):
+        events = erased.without(told, "timestamp")
         intake.add(events, until)
         if progress:
             progress(counts.events_read)

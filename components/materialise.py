@@ -73,7 +73,7 @@ def materialise(
         counts[view], gone = run.features(view)
         deleted += gone
     for table, schema, port in (("videos", VIDEOS, stores.catalogue), ("users", USERS, stores.profiles)):
-        counts[table] = run.rows(table, schema, port.put)
+        counts[table] = run.rows(table, schema, port.bring)
     counts["events"] = run.history()
     return counts | {"deleted": float(deleted)}
 

@@ -32,13 +32,19 @@ def ingest(job: Job) -> Outcome:
 
     from components import feature_log
     from components.ingest import ingest as bring_in
+    from upnext.erased import Erased
     from upnext.sources import open_source
     from upnext.sources.base import FeatureSource
 
     source = open_source(job.source, job.settings)
     with connect(job.settings) as stores, progress("events") as told:
         counts = bring_in(
-            source, stores.lake, job.until, name=job.source, progress=lambda rows: told(rows, None)
+            source,
+            stores.lake,
+            job.until,
+            name=job.source,
+            erased=Erased.read(stores.erasures, job.settings),
+            progress=lambda rows: told(rows, None),
         )
         if isinstance(source, FeatureSource):
             oldest = datetime.now(UTC) - timedelta(days=job.settings.event_retention_days)

@@ -29,6 +29,8 @@ from models.catalogue import Catalogue
 Rows = NDArray[np.int32]
 Changes = tuple[list[str], NDArray[np.float32], list[str]]
 """Ids whose values changed, their values float32[n, d], and ids of whom nothing is left."""
+NOBODY = "\0"
+"""Begins no entity's id."""
 _NEVER = -(2**62)
 
 
@@ -115,11 +117,26 @@ class LiveStream:
             self._advance(now)
             return self._values(np.array([self._slot_of.get(each, 0) for each in ids], np.int32), now)
 
+    def forget(self, entity: str) -> int:
+        """Forget whose an entity's counts are; 1 where there were any. They pass with the hour, nobody's."""
+        with self._lock:
+            slot = self._slot_of.pop(entity, None)
+            if slot is None:
+                return 0
+            nobody = f"{NOBODY}{slot}"
+            self._slot_of[nobody], self._id_of[slot] = slot, nobody
+            self._gone.add(entity)
+            for each in self._row_slots:
+                each.put([entity], [0])
+            return 1
+
     def changes(self, now: int) -> Changes:
         """What changed since this was last asked."""
         with self._lock:
             self._advance(now)
-            slots = np.flatnonzero(self._changed).astype(np.int32)
+            changed = np.flatnonzero(self._changed).tolist()
+            somebody = [slot for slot in changed if not self._id_of[slot].startswith(NOBODY)]
+            slots = np.array(somebody, np.int32)
             self._changed[:] = False
             gone = [entity for entity in self._gone if entity not in self._slot_of]
             self._gone.clear()

@@ -1,4 +1,4 @@
-"""Commands of serving: ``serve``, ``recommend`` and ``simulate``."""
+"""Commands of serving: ``serve``, ``recommend``, ``simulate`` and ``forget``."""
 
 import json
 from collections.abc import Callable
@@ -23,7 +23,13 @@ def release_option(about: str) -> Callable[[Command], Command]:
 @click.option("--host", help="Address to listen on.  [default: UPNEXT_HOST, else 127.0.0.1]")
 @click.option("--port", type=click.IntRange(1, 65535), help="Port.  [default: UPNEXT_PORT, else 8700]")
 @release_option("Version, alias or folder of the release to serve; an alias is followed while serving.")
-def serve(host: str | None, port: int | None, release: str) -> None:
+@click.option(
+    "--open",
+    "opened",
+    is_flag=True,
+    help="Answer everybody beyond this machine too, while there are no keys.",
+)
+def serve(host: str | None, port: int | None, release: str, opened: bool) -> None:
     """Start the recommendation service.
 
     It answers under http://HOST:PORT/api/v1 and describes itself at /docs. Ctrl-C or SIGTERM ends it once
@@ -32,7 +38,29 @@ def serve(host: str | None, port: int | None, release: str) -> None:
     from serving.launch import launch
 
     settings = load_settings()
-    launch(settings, release, host or settings.host, port or settings.port)
+    launch(settings, release, host or settings.host, port or settings.port, opened=opened)
+
+
+@click.command()
+@click.argument("user")
+@click.option("--json", "as_json", is_flag=True, help="Print the receipt as JSON.")
+def forget(user: str, as_json: bool) -> None:
+    """Erase the person with the id USER from every store, the lake too, and print a receipt.
+
+    The erasure is remembered, so that nothing from before it is read in again. Doing it twice is harmless.
+    """
+    from serving.clock import wall_clock
+    from serving.erasure import erase
+    from upnext.stores import connect
+
+    with connect(load_settings()) as stores:
+        receipt = erase(user, stores, wall_clock(), {})
+    if as_json:
+        click.echo(receipt.model_dump_json())
+        return
+    click.echo(f"Erased at {receipt.erased_at:%FT%TZ}, receipt {receipt.erasure_id}:")
+    for store, removed in receipt.removed.items():
+        click.echo(f"  {store:<16} {removed:,}")
 
 
 @click.command()

@@ -1,5 +1,6 @@
 """From rows to what a client reads: ids, titles and reasons, made once at the funnel's edge."""
 
+from datetime import datetime
 from typing import Any
 
 from serving.ads import Ad
@@ -13,7 +14,9 @@ from serving.viewer import Viewer
 COLUMNS = ("video_id", "title", "creator_id", "category", "duration_ms", "uploaded_at", "thumbnail_url")
 
 
-def recommendation(answer: Answer, took_ms: float, debug: bool) -> dict[str, Any]:
+def recommendation(
+    answer: Answer, took_ms: float, debug: bool, next_cursor: str | None = None
+) -> dict[str, Any]:
     """An answer as :class:`upnext.contracts.Recommendation` has it, without building one object per item."""
     slate, pool = answer.slate, answer.pool
     videos = answer.release.bundle.catalogue.table.select(COLUMNS).take(slate.rows).to_pylist()
@@ -41,6 +44,8 @@ def recommendation(answer: Answer, took_ms: float, debug: bool) -> dict[str, Any
         "items": items,
         "release": answer.release.version,
         "experiments": {},
+        "about": answer.about,
+        "next_cursor": next_cursor,
         "took_ms": round(took_ms, 3),
     }
     if debug:
@@ -59,15 +64,20 @@ def recommendation(answer: Answer, took_ms: float, debug: bool) -> dict[str, Any
     return document
 
 
-def shown(answer: Answer, session_id: str | None) -> Shown:
-    """What to remember of an answer."""
-    ids = answer.release.bundle.catalogue.ids
+def ids(answer: Answer) -> list[str]:
+    """The videos of an answer, in its order."""
+    found: list[str] = answer.release.bundle.catalogue.ids[answer.slate.rows].tolist()
+    return found
+
+
+def shown(answer: Answer, session_id: str | None, at: datetime | None = None) -> Shown:
+    """What to remember of an answer to a request that came ``at``, just now where that is not told."""
     return Shown(
         user_id=answer.viewer.user_id or session_id or f"anonymous-{answer.request_id}",
         request_id=answer.request_id,
         surface=answer.surface,
-        at=wall_clock(),
-        video_ids=[str(video_id) for video_id in ids[answer.slate.rows]],
+        at=at or wall_clock(),
+        video_ids=ids(answer),
         positions=answer.positions.tolist(),
         propensities=answer.slate.propensity.tolist(),
         session_id=session_id,

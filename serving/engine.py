@@ -1,9 +1,10 @@
 """The service without the web: the release in use, the viewer's data, and one request through the funnel."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -18,17 +19,22 @@ from feature_repo.rows import RowSnapshots
 from feature_repo.specs import USER_VIEW, VIDEO_VIEW
 from models.bundle import Bundle
 from models.history import Histories
+from serving import shelves
 from serving.ads import DEADLINE_S, Ad, AdRequest, AdServer, HouseAds, wanted, with_ads
 from serving.candidates import Candidates, Pool
 from serving.clock import Clock, microseconds, wall_clock
 from serving.deadlines import Deadlines, Trace
 from serving.exposure import LiveExposure, Seen
-from serving.funnel import RELATED, Funnel, build
-from serving.postrank import HOME, SHELF, Slate
+from serving.funnel import Funnel, build
+from serving.paging import FIRST, MarkIndex, Page, marks_of
+from serving.postrank import Slate
 from serving.ranking import BundleRanker, Ranked
 from serving.reasons import explain
+from serving.retrievers import favourites
 from serving.rules import FunnelConfig
+from serving.shelves import Shelf
 from serving.shown import ShownLately
+from serving.standing import Standing
 from serving.streams import Publisher, Streams
 from serving.telemetry import Telemetry
 from serving.trending import LiveCounts
@@ -55,6 +61,17 @@ class Loaded:
     def bundle(self) -> Bundle:
         return self.funnel.bundle
 
+    @cached_property
+    def mark_index(self) -> MarkIndex:
+        return MarkIndex.of(self.bundle.catalogue.ids.tolist())
+
+    def left_out(self, page: Page) -> NDArray[np.int32] | None:
+        """int32[e], rows that a page must not show; None for the first page of a feed."""
+        if not len(page.exclude) and not len(page.shown):
+            return None
+        named = self.bundle.catalogue.rows(page.exclude)
+        return np.concatenate([named[named >= 0], self.mark_index.find(page.shown)])
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -71,6 +88,7 @@ class Answer:
     ads: Mapping[int, Ad] = field(default_factory=dict)
     """Final position -> ad; the slate's videos take the positions between them."""
     trace: Trace = field(default_factory=Trace)
+    about: str | None = None
 
     @property
     def positions(self) -> NDArray[np.int64]:
@@ -92,8 +110,18 @@ class Engine:
         ad_server: AdServer | None = None,
         rows: Path | None = None,
         near_mb: int = 0,
+        on_standing: Callable[[Standing], None] = lambda standing: None,
     ) -> None:
-        """``rows``: state folder where newer video features appear; ``near_mb``: as in PackedFeatures."""
+        """
+        Parameters
+        ----------
+        rows
+            State folder where newer video features appear.
+        near_mb
+            As in PackedFeatures.
+        on_standing
+            Hears of each release's videos before it serves, to bar some of them.
+        """
         self.telemetry = telemetry or Telemetry()
         self.live = LiveCounts()
         self.exposure = LiveExposure()
@@ -102,6 +130,7 @@ class Engine:
         self._history, self._profiles, self._features = history, profiles, online_features
         self._rows, self._near_mb = rows, near_mb
         self._config = config or FunnelConfig()
+        self._on_standing = on_standing
         self._ad_server = ad_server or HouseAds(())
         self._deadlines = deadlines or Deadlines(on_skip=self.telemetry.skip)
         self._current: Loaded | None = None
@@ -158,6 +187,7 @@ class Engine:
         funnel = build(bundle, ranker, self.live, self._config, exposure)
         loaded = Loaded(version, funnel, clock, stores, features)
         self._warm(loaded)
+        self._on_standing(loaded.funnel.standing)
         return loaded
 
     def count_live(self, events: pa.Table) -> None:
@@ -201,29 +231,65 @@ class Engine:
         asked |= {"passed": passed, "passed_age_s": age_s}
         return viewer.asking(**{name: value for name, value in asked.items() if value is not None})
 
-    def home(self, user_id: str | None, count: int, **asked: Any) -> Answer:
+    def home(self, user_id: str | None, count: int, page: Page = FIRST, **asked: Any) -> Answer:
         """A personal feed."""
         release, trace = self.current, Trace()
         viewer = self.viewer(release, user_id, trace, **asked)
-        return self._answer(release, viewer, "home", count, list(release.funnel.retrievers), trace)
+        return self._answer(release, viewer, shelves.HOME, count, page, trace)
 
-    def related(self, video_id: str, user_id: str | None, count: int, **asked: Any) -> Answer:
+    def related(
+        self, video_id: str, user_id: str | None, count: int, page: Page = FIRST, **asked: Any
+    ) -> Answer:
         """What goes well with a video; NotFound when nobody knows that video."""
-        release, trace = self.current, Trace()
-        seed = int(release.bundle.catalogue.rows([video_id])[0])
-        if seed < 0:
-            raise NotFound(
-                f"video_id is {video_id!r}, which release {release.version} does not know: "
-                "send the id of a video in the catalogue"
-            )
-        viewer = self.viewer(release, user_id, trace, seed=seed, surface="related", **asked)
-        return self._answer(release, viewer, "related", count, RELATED, trace)
+        return self._beside(shelves.RELATED, video_id, user_id, count, page, **asked)
 
-    def trending(self, region: str | None, count: int, **asked: Any) -> Answer:
+    def end_screen(
+        self, video_id: str, user_id: str | None, count: int, page: Page = FIRST, **asked: Any
+    ) -> Answer:
+        """What to watch when a video has ended: beside the video, and by the viewer's taste."""
+        return self._beside(shelves.END_SCREEN, video_id, user_id, count, page, **asked)
+
+    def because_you_watched(
+        self, video_id: str | None, user_id: str | None, count: int, page: Page = FIRST, **asked: Any
+    ) -> Answer:
+        """Neighbours of a video of the viewer's past, of the one liked best where none is named.
+
+        Empty for a viewer who has watched nothing yet: there is nothing that it could be because of.
+        """
+        release, trace = self.current, Trace()
+        shelf = shelves.BECAUSE_YOU_WATCHED
+        viewer = self.viewer(release, user_id, trace, surface=shelf.name, **asked)
+        liked = favourites(viewer, 1)[0]
+        seed = _row(release, video_id) if video_id else int(liked[0]) if len(liked) else -1
+        about = str(release.bundle.catalogue.ids[seed]) if seed >= 0 else None
+        return self._answer(release, viewer.asking(seed=seed), shelf, count, page, trace, about)
+
+    def topic(self, topic: str, user_id: str | None, count: int, page: Page = FIRST, **asked: Any) -> Answer:
+        """The videos of a category, for this viewer; NotFound when the catalogue has no such category."""
+        release, trace = self.current, Trace()
+        if topic not in release.bundle.catalogue.categories:
+            raise NotFound(f"topic is {topic!r}, which is no category of release {release.version}")
+        shelf = shelves.TOPIC
+        viewer = self.viewer(release, user_id, trace, surface=shelf.name, topics=(topic,), **asked)
+        return self._answer(release, viewer, shelf, count, page, trace, topic)
+
+    def new_releases(self, user_id: str | None, count: int, page: Page = FIRST, **asked: Any) -> Answer:
+        """The latest uploads, for this viewer."""
+        release, trace = self.current, Trace()
+        viewer = self.viewer(release, user_id, trace, surface="new_releases", **asked)
+        return self._answer(release, viewer, shelves.NEW_RELEASES, count, page, trace)
+
+    def trending(self, region: str | None, count: int, page: Page = FIRST, **asked: Any) -> Answer:
         """What is watched most, not personal."""
         release, trace = self.current, Trace()
         viewer = self.viewer(release, None, trace, region=region, surface="trending", **asked)
-        return self._answer(release, viewer, "trending", count, ("trending",), trace, personal=False)
+        return self._answer(release, viewer, shelves.TRENDING, count, page, trace)
+
+    def search(self, query: str, user_id: str | None, count: int, page: Page = FIRST, **asked: Any) -> Answer:
+        """The videos that match some words, those that this viewer likes first among equals."""
+        release, trace = self.current, Trace()
+        viewer = self.viewer(release, user_id, trace, surface="search", query=query, **asked)
+        return self._answer(release, viewer, shelves.SEARCH, count, page, trace, query)
 
     def close(self) -> None:
         self._deadlines.close()
@@ -231,31 +297,40 @@ class Engine:
         if self._current is not None:
             self._current.features.close()
 
+    def _beside(
+        self, shelf: Shelf, video_id: str, user_id: str | None, count: int, page: Page, **asked: Any
+    ) -> Answer:
+        release, trace = self.current, Trace()
+        seed = _row(release, video_id)
+        viewer = self.viewer(release, user_id, trace, seed=seed, surface=shelf.name, **asked)
+        return self._answer(release, viewer, shelf, count, page, trace, video_id)
+
     def _answer(
         self,
         release: Loaded,
         viewer: Viewer,
-        surface: str,
+        shelf: Shelf,
         count: int,
-        sources: Sequence[str],
+        page: Page,
         trace: Trace,
-        personal: bool = True,
+        about: str | None = None,
     ) -> Answer:
         funnel, request_id = release.funnel, str(uuid4())
-        asked = self._ask_for_ads(request_id, surface, count, viewer, trace)
+        asked = self._ask_for_ads(request_id, shelf.name, count, viewer, trace)
         with trace.timed("retrieve"):
-            crowd = self._crowd(funnel, viewer, trace) if personal else funnel.anonymous([viewer])
-            found = self._retrieve(funnel, crowd, sources, trace)
-            situation = funnel.situation(viewer, count, seed=crc32(request_id.encode()))
-            pool = funnel.pool(viewer, found, situation)
+            crowd = self._crowd(funnel, viewer, trace) if shelf.personal else funnel.anonymous([viewer])
+            found = self._retrieve(funnel, crowd, shelf, trace)
+            seed = crc32(request_id.encode()) if page.seed is None else page.seed
+            situation = funnel.situation(viewer, count, seed, release.left_out(page))
+            pool = funnel.pool(viewer, found, situation, filled=shelf.filled, unseen=shelf.unseen)
         trace.counts |= {name: len(each) for name, each in found.items()} | {"pool": len(pool)}
         ranked = None
-        if personal:
+        if shelf.personal:
             with trace.timed("rank"):
                 ranked = self._rank(funnel, crowd, pool, trace)
         with trace.timed("post_rank"):
-            rules = HOME if surface == "home" else SHELF
-            slate = funnel.slate(pool, ranked, viewer, situation, rules)
+            matches = found.get("search", Candidates.none()) if shelf is shelves.SEARCH else None
+            slate = funnel.slate(pool, ranked, viewer, situation, shelf.rules, matches)
             ads = self._deadlines.finish(asked, DEADLINE_S, trace).get("ads", [])
             slate, placed = with_ads(slate, ads, count, funnel.inventory.restricted, self._config.ads)
         with trace.timed("explain"):
@@ -264,7 +339,9 @@ class Engine:
             reasons = explain(slate, pool, told, release.bundle.catalogue, funnel.evidence)
         for stage, took in trace.timings_ms.items():
             self.telemetry.stages.labels(stage).observe(took / 1e3)
-        return Answer(request_id, surface, viewer, release, slate, pool, reasons, ranked, placed, trace)
+        return Answer(
+            request_id, shelf.name, viewer, release, slate, pool, reasons, ranked, placed, trace, about
+        )
 
     def _ask_for_ads(
         self, request_id: str, surface: str, count: int, viewer: Viewer, trace: Trace
@@ -281,14 +358,14 @@ class Engine:
         made = self._deadlines.gather(part, self._config.limits.retrieve_s, trace)
         return made.get("viewer_vectors") or funnel.anonymous([viewer])
 
-    def _retrieve(
-        self, funnel: Funnel, crowd: Crowd, sources: Sequence[str], trace: Trace
-    ) -> dict[str, Candidates]:
+    def _retrieve(self, funnel: Funnel, crowd: Crowd, shelf: Shelf, trace: Trace) -> dict[str, Candidates]:
         limits = self._config.limits
+        wanted = limits.candidates if shelf.deep else limits.per_retriever
 
         def asking(name: str) -> Callable[[], Candidates]:
-            return lambda: funnel.retrievers[name].retrieve(crowd, limits.per_retriever)[0]
+            return lambda: funnel.retriever(name).retrieve(crowd, wanted)[0]
 
+        sources = shelf.sources or list(funnel.retrievers)
         return self._deadlines.gather({name: asking(name) for name in sources}, limits.retrieve_s, trace)
 
     def _rank(self, funnel: Funnel, crowd: Crowd, pool: Pool, trace: Trace) -> Ranked | None:
@@ -307,6 +384,7 @@ class Engine:
         found = {name: each.retrieve(crowd, 300)[0] for name, each in funnel.retrievers.items()}
         pool = funnel.pool(viewer, found, funnel.situation(viewer, 30))
         ranked = funnel.ranker.rank(crowd, pool.rows)
+        loaded.left_out(Page(shown=marks_of([""])))
         if not np.isfinite(ranked.utility).all():
             raise ReleaseError(f"release {loaded.version} scores videos nan: it is not used; train again")
 
@@ -314,3 +392,13 @@ class Engine:
     def _unknown(release: Loaded) -> NDArray[np.float32]:
         layout = release.bundle.manifest.layouts[USER_VIEW]
         return spec_defaults(USER_VIEW, layout)
+
+
+def _row(release: Loaded, video_id: str) -> int:
+    row = int(release.bundle.catalogue.rows([video_id])[0])
+    if row < 0:
+        raise NotFound(
+            f"video_id is {video_id!r}, which release {release.version} does not know: "
+            "send the id of a video in the catalogue"
+        )
+    return row

@@ -5,7 +5,7 @@
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from serving.reasons import Evidence
 from serving.retrievers import Retriever
 from serving.rules import FunnelConfig, Rules
 from serving.search import TextIndex
+from serving.standing import Standing
 from serving.trending import LiveCounts, Trending
 from serving.viewer import Crowd, Viewer, pasts
 
@@ -51,7 +52,13 @@ class Funnel:
     trending: Trending
     inventory: Inventory
     evidence: Evidence
+    standing: Standing
     config: FunnelConfig = field(default_factory=FunnelConfig)
+    shelves: Mapping[str, Retriever] = field(default_factory=dict)
+    """Retrievers of single shelves, which no feed looks at."""
+
+    def retriever(self, name: str) -> Retriever:
+        return self.retrievers[name] if name in self.retrievers else self.shelves[name]
 
     def crowd(self, viewers: Sequence[Viewer]) -> Crowd:
         """Viewers with their vectors: ALS by fold-in, the user tower on the recent past."""
@@ -68,21 +75,39 @@ class Funnel:
         blank = (np.zeros((len(viewers), items.shape[1]), np.float32) for items in spaces)
         return Crowd(viewers, pasts(viewers), *blank)
 
-    def pool(self, viewer: Viewer, found: Mapping[str, Candidates], situation: Situation) -> Pool:
-        """The candidates worth ranking: merged, only what may be shown, filled up where there are too few."""
+    def pool(
+        self,
+        viewer: Viewer,
+        found: Mapping[str, Candidates],
+        situation: Situation,
+        *,
+        filled: bool = True,
+        unseen: bool = True,
+    ) -> Pool:
+        """The candidates worth ranking: merged, only what may be shown; filled up with popular videos where
+        there are too few, without what was seen lately where enough else is left."""
         limit = self.config.limits.candidates
         pool = _permitted(union(found, WEIGHTS, 2 * limit), situation)
-        if len(pool) < LEAST * situation.count:
+        if filled and len(pool) < LEAST * situation.count:
             found = {**found, "popular": self._popular(viewer.region, LEAST * situation.count, situation)}
             pool = _permitted(union(found, WEIGHTS, 2 * limit), situation)
-        pool = _unseen(pool, situation)
+        pool = _unseen(pool, situation) if unseen else pool
         return pool.take(np.arange(min(limit, len(pool))))
 
     def slate(
-        self, pool: Pool, ranked: Ranked | None, viewer: Viewer, situation: Situation, rules: Sequence[Rule]
+        self,
+        pool: Pool,
+        ranked: Ranked | None,
+        viewer: Viewer,
+        situation: Situation,
+        rules: Sequence[Rule],
+        matches: Candidates | None = None,
     ) -> Slate:
-        """Post-ranking of a pool, ranked or not."""
-        score = blended(pool, ranked, viewer, situation.rules)
+        """Post-ranking of a pool, ranked or not; ``matches`` is what was searched for."""
+        if matches is None:
+            score = blended(pool, ranked, viewer, situation.rules)
+        else:
+            score = matched(pool, ranked, matches, situation.rules)
         chance = ranked.heads.get("long_view") if ranked else None
         return postrank.apply(rules, Slate.of(pool.rows, score, chance), situation)
 
@@ -94,6 +119,7 @@ class Funnel:
             barred.append(np.asarray([viewer.seed], np.int32))
         return Situation(
             inventory=self.inventory,
+            active=self.standing.active,
             rules=self.config.rules,
             now=viewer.now,
             count=count,
@@ -149,9 +175,16 @@ def build(
         "new": retrievers.NewReleases(catalogue),
         "search": retrievers.SearchIntent(text or TextIndex.of(catalogue)),
     }
+    shelves: dict[str, Retriever] = {
+        "topic": retrievers.OneTopic(categories, named),
+        "latest": retrievers.NewReleases(catalogue, days=retrievers.EVER),
+    }
     inventory = Inventory.of(catalogue, bundle.towers.directions, exposure or bundle.exposure)
+    standing = Standing.of(catalogue, inventory.restricted)
+    inventory = replace(inventory, restricted=standing.restricted)
     evidence = Evidence(bundle.als, inventory.directions)
-    return Funnel(bundle, sources, ranker, trending, inventory, evidence, config or FunnelConfig())
+    settings = config or FunnelConfig()
+    return Funnel(bundle, sources, ranker, trending, inventory, evidence, standing, settings, shelves)
 
 
 def blended(pool: Pool, ranked: Ranked | None, viewer: Viewer, rules: Rules) -> NDArray[np.float32]:
@@ -164,6 +197,18 @@ def blended(pool: Pool, ranked: Ranked | None, viewer: Viewer, rules: Rules) -> 
         return pool.fused
     share = rules.related_share if viewer.seed >= 0 else rules.retrieval_share
     return ((1 - share) * _places(ranked.utility) + share * _places(pool.fused)).astype(np.float32)
+
+
+def matched(pool: Pool, ranked: Ranked | None, found: Candidates, rules: Rules) -> NDArray[np.float32]:
+    """The score of what was searched for, float32[n]: how well the words match, as a share of the best match,
+    and the place by the ranker's utility. Without a ranker, the match."""
+    order = np.argsort(found.rows)
+    match = found.scores[order][np.searchsorted(found.rows[order], pool.rows)]
+    relevance = match / max(float(match.max(initial=0.0)), 1e-9)
+    if ranked is None:
+        return relevance.astype(np.float32)
+    share = rules.search_share
+    return ((1 - share) * relevance + share * _places(ranked.utility)).astype(np.float32)
 
 
 def _places(values: NDArray[np.float32]) -> NDArray[np.float64]:

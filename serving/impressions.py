@@ -78,13 +78,14 @@ class ImpressionLog:
         share: float = 1.0,
         on_drop: Callable[[int], None] = lambda impressions: None,
         on_features_lost: Callable[[int], None] = lambda answers: None,
+        unwanted: Callable[[Shown], bool] = lambda shown: False,
     ) -> None:
         """``share`` of the answers, drawn by request_id, have their features logged.
 
         ``on_drop`` hears how many impressions could not be written, ``on_features_lost`` of how many answers
-        the features could not.
+        the features could not; ``unwanted`` answers are not written.
         """
-        self._log, self._on_drop = event_log, on_drop
+        self._log, self._on_drop, self._unwanted = event_log, on_drop, unwanted
         self._features, self._on_features_lost = feature_log, on_features_lost
         self._drawn_below = share * 2**32
         self._waiting: Queue[Shown] = Queue(WAITING)
@@ -114,6 +115,15 @@ class ImpressionLog:
             self._thread.join(timeout=10)
         self.flush()
 
+    def forget(self, user_id: str) -> int:
+        """Drop what waits of one user; says how many impressions."""
+        with self._waiting.mutex:
+            held = list(self._waiting.queue)
+            kept = [shown for shown in held if shown.user_id != user_id]
+            self._waiting.queue.clear()
+            self._waiting.queue.extend(kept)
+        return sum(len(shown.video_ids) for shown in held) - sum(len(shown.video_ids) for shown in kept)
+
     def flush(self) -> None:
         """Write all that waits now."""
         while self._write(block_s=0.0):
@@ -132,6 +142,7 @@ class ImpressionLog:
         batch = [first]
         while len(batch) < TOGETHER and not self._waiting.empty():
             batch.append(self._waiting.get_nowait())
+        batch = [shown for shown in batch if not self._unwanted(shown)]
         events = [event for shown in batch for event in shown.events()]
         try:
             self._log.append(events)

@@ -3,26 +3,37 @@
 import os
 import socket
 import sys
+from ipaddress import ip_address
 from pathlib import Path
 from typing import NoReturn
 
 from upnext.errors import ConfigError
 from upnext.releases import Releases
 from upnext.settings import Settings
+from upnext.stores import connect
 
 RELEASE = "UPNEXT_SERVE_RELEASE"
 """Variable that names the release to the worker."""
+OPEN = "UPNEXT_SERVE_OPEN"
+"""Variable that tells the worker whether everybody may come in while there are no keys."""
 SERVICE = "serving.service:Upnext"
 
 
-def launch(settings: Settings, release: str, host: str, port: int) -> NoReturn:
-    """Become the service. NotFound while there is no such release, ConfigError where the port is taken."""
+def launch(settings: Settings, release: str, host: str, port: int, *, opened: bool = False) -> NoReturn:
+    """Become the service.
+
+    NotFound while there is no such release; ConfigError where the port is taken, or where others than this
+    machine could reach a service without keys that nobody ``opened``.
+    """
     found = Releases(settings).resolve(release)
     named = str(found.path.absolute()) if Path(release).is_dir() else release
+    opened = opened or _loopback(host)
+    _require_keys(settings, host, opened)
     _require_free(host, port)
     command = [sys.executable, "-m", "bentoml", "serve", SERVICE, "--host", host, "--port", str(port)]
     command += ["--working-dir", str(Path(__file__).parent.parent), "--timeout-graceful-shutdown", "10"]
-    os.execve(sys.executable, command, environment(settings) | {RELEASE: named})  # noqa: S606
+    chosen = {RELEASE: named, OPEN: str(int(opened))}
+    os.execve(sys.executable, command, environment(settings) | chosen)  # noqa: S606
 
 
 def environment(settings: Settings) -> dict[str, str]:
@@ -38,6 +49,27 @@ def environment(settings: Settings) -> dict[str, str]:
         "BENTOML_HOME": str(home / "bentoml"),
         "BENTOML_DO_NOT_TRACK": "True",
     }
+
+
+def _require_keys(settings: Settings, host: str, opened: bool) -> None:
+    with connect(settings) as stores:
+        guarded = bool(stores.keys.all())
+    if not guarded and not opened:
+        raise ConfigError(
+            f"the service would answer everybody who reaches {host}: make a key with `upnext key create` "
+            "first, or say --open where something in front of it lets only the right ones through"
+        )
+    if not guarded:
+        text = f"There are no keys: whoever reaches {host} may do everything. `upnext key create` ends that."
+        print(text, file=sys.stderr)
+
+
+def _loopback(host: str) -> bool:
+    """Whether only this machine can reach what listens there."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _require_free(host: str, port: int) -> None:

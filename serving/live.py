@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Event as Flag
 from threading import Lock, Thread
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,6 +22,7 @@ from upnext.contracts import UtcTime
 from upnext.errors import StoreError
 from upnext.ports import EventLog, WatchHistory
 
+T = TypeVar("T")
 GROUP = "live"
 MINUTE_US = 60_000_000
 HOUR_US = 60 * MINUTE_US
@@ -104,6 +105,11 @@ class Live:
             save(self.position)
             if self.position:
                 self._log.commit(GROUP, self.position)
+
+    def paused(self, work: Callable[[], T]) -> T:
+        """The result of ``work``, done while nothing is being applied."""
+        with self._lock:
+            return work()
 
     def _step(self) -> int:
         """Apply one batch; says how many events it had. Needs the lock."""

@@ -98,7 +98,9 @@ class Explainer:
     def by(self, source: str, claim: Claim) -> Reason:
         seed = self.viewer.seed
         if seed >= 0 and claim.evidence == seed:
-            return self.say("related", self._title(seed), self._id(seed))
+            of_past = self.viewer.surface == "because_you_watched"
+            code = "because_you_watched" if of_past else "related"
+            return self.say(code, self._title(seed), self._id(seed))
         tellers: Mapping[str, Callable[[Claim], Reason]] = {
             "because_you_watched": lambda claim: self._watched(claim.evidence),
             "als": lambda claim: self._watched(claim.by_als),
@@ -107,6 +109,8 @@ class Explainer:
             "topics": self._topic,
             "search": lambda _: self.say("search", self.viewer.query, self.viewer.query),
             "new": lambda _: self.say("new"),
+            "latest": lambda _: self.say("new"),
+            "topic": lambda _: self.say("topic", self.viewer.topics[0], self.viewer.topics[0]),
             "trending": self._trending,
             "popular": lambda _: self.say("popular"),
         }

@@ -1,6 +1,6 @@
 """Where candidates come from. Every retriever answers for a crowd at once and says what its evidence is."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,6 +15,8 @@ from serving.trending import Trending
 from serving.viewer import Crowd, Viewer
 
 Vectors = NDArray[np.float32]
+EVER = 36_500.0
+"""Days."""
 
 
 class Index(Protocol):
@@ -127,6 +129,22 @@ class SameGroup:
         within = np.concatenate([np.arange(n) for n in np.bincount(which, minlength=len(told))])
         order = np.argsort(within, kind="stable")[:k]
         return Candidates.of(rows[order], 1 / (1 + within[order]))
+
+
+@dataclass(frozen=True)
+class OneTopic:
+    """The best videos of the one category that the viewer asks for, as the only one of its topics."""
+
+    groups: Groups
+    named: Mapping[str, int]
+
+    def retrieve(self, crowd: Crowd, k: int) -> list[Candidates]:
+        found = []
+        for viewer in crowd.viewers:
+            codes = [self.named[topic] for topic in viewer.topics[:1] if topic in self.named]
+            rows, _ = self.groups.take(np.asarray(codes, np.int64), np.full(len(codes), k))
+            found.append(Candidates.of(rows, -np.arange(len(rows), dtype=np.float32)))
+        return found
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ class Rules:
     """How much a candidate's place in retrieval counts beside its place by the ranker."""
     related_share: float = 0.5
     """The same beside a video: the ranker does not know what is being watched."""
+    search_share: float = 0.3
+    """How much a viewer's taste counts in a search beside the match of the words."""
     seen_strength: float = 1.0
     """How far a video that was watched this moment falls; 1 puts it below every other."""
     seen_half_life_s: float = 30 * DAY_S

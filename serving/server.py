@@ -13,12 +13,20 @@ from models.bundle import Bundle
 from serving.ads import open_ads
 from serving.clock import wall_clock
 from serving.engine import Engine
-from serving.impressions import ImpressionLog
+from serving.erasure import Eraser, ErasureReceipt, erase
+from serving.impressions import ImpressionLog, Shown
 from serving.intake import Receipt, take_in
 from serving.live import Live, load_state, save_state
+from serving.paging import Pager
+from serving.resources import users, videos
 from serving.rules import FunnelConfig
+from serving.security import Guard, RateLimits
+from serving.standing import Barred
 from serving.telemetry import Telemetry
+from serving.upkeep import Upkeep
+from upnext.erased import NOBODY, Erased
 from upnext.errors import UpnextError
+from upnext.secret import derived
 from upnext.settings import Settings
 from upnext.stores import Stores, connect
 
@@ -80,6 +88,7 @@ class Server:
         release: str = "champion",
         config: FunnelConfig | None = None,
         poll_s: float = 10.0,
+        open_without_keys: bool = False,
     ) -> None:
         from upnext.releases import Releases
 
@@ -87,6 +96,7 @@ class Server:
         self.telemetry = Telemetry()
         self.stores: Stores = connect(settings)
         stores = self.stores
+        self.barred = Barred(stores.catalogue)
         self.engine = Engine(
             stores.history,
             stores.profiles,
@@ -96,6 +106,16 @@ class Server:
             ad_server=open_ads(settings),
             rows=settings.state,
             near_mb=settings.near_cache_mb,
+            on_standing=self.barred.attach,
+        )
+        self.videos = videos(stores.catalogue, self.barred)
+        self.users = users(stores.profiles)
+        self.guard = Guard(stores.keys, open_without_keys)
+        self.rate_limits = RateLimits.of(settings)
+        self.pager = Pager(derived(settings, "cursors"))
+        self.erased = NOBODY
+        self.upkeep = Upkeep(
+            {"keys": self.guard.refresh, "barred videos": self.barred.refresh, "erasures": self._reread}
         )
         self.impressions = ImpressionLog(
             stores.event_log,
@@ -103,6 +123,7 @@ class Server:
             settings.feature_log_share,
             self.telemetry.impressions_lost.inc,
             self.telemetry.features_lost.inc,
+            self._from_before_erasure,
         )
         self.live = Live(
             self.stores.event_log,
@@ -120,6 +141,7 @@ class Server:
 
     def start(self) -> None:
         """Load the release, go on with the log where the last snapshot ended, write impressions."""
+        self.upkeep.start()
         self.impressions.start()
         self._spawn("releases", self._watch)
 
@@ -128,6 +150,7 @@ class Server:
         self._stop.set()
         for thread in self._threads:
             thread.join(timeout=10)
+        self.upkeep.stop()
         self.impressions.stop()
         self.live.stop()
         if self.engine.ready:
@@ -138,7 +161,7 @@ class Server:
     def accept(self, payload: list[Any]) -> tuple[Receipt, bool]:
         """Take events in; also whether those accepted are already felt in the next feed."""
         retention = timedelta(days=self.settings.event_retention_days)
-        receipt = take_in(payload, self.stores.event_log, wall_clock(), retention)
+        receipt = take_in(payload, self.stores.event_log, wall_clock(), retention, self.erased.at)
         counted = {
             "accepted": receipt.accepted,
             "repeated": receipt.repeated,
@@ -149,11 +172,42 @@ class Server:
         felt = not receipt.event_ids or (self.live.running and self.live.catch_up(APPLY_S))
         return receipt, felt
 
+    def searched(
+        self, user_id: str, query: str, session_id: str | None, device: str | None, region: str | None
+    ) -> None:
+        """Log a search, as a client would; the next feed follows it."""
+        event = {"user_id": user_id, "event_type": "search", "query": query, "surface": "search"}
+        context = {"session_id": session_id, "device": device, "region": region}
+        try:
+            self.accept([event | context])
+        except UpnextError as error:
+            log.warning("a search is not logged: %s", error)
+
+    def erase(self, user_id: str) -> ErasureReceipt:
+        """Remove a person from every store, and from what waits in this process."""
+        waiting: dict[str, Eraser] = {
+            "impressions": self.impressions.forget,
+            "shown_lately": self.engine.shown.forget,
+            "real_time": self.engine.streams.users.forget,
+            "history": lambda user_id: self.live.paused(lambda: self.stores.history.forget(user_id)),
+        }
+        now = wall_clock()
+        remembered = Erased.read(self.stores.erasures, self.settings)
+        self.erased = remembered.including(user_id, now)
+        return erase(user_id, self.stores, now, waiting)
+
     @property
     def trouble(self) -> dict[str, str]:
         """What is wrong now, by part; empty when all is well."""
         found = {"release": self.watcher.failing, "live": self.live.failing}
-        return {part: why for part, why in found.items() if why}
+        return {part: why for part, why in found.items() if why} | self.upkeep.failing
+
+    def _reread(self) -> None:
+        self.erased = Erased.read(self.stores.erasures, self.settings)
+
+    def _from_before_erasure(self, shown: Shown) -> bool:
+        erased_at = self.erased.at(shown.user_id)
+        return erased_at is not None and shown.at <= erased_at
 
     def _watch(self) -> None:
         while not self._stop.is_set():

@@ -6,7 +6,7 @@ from typing import Any
 import bentoml
 
 from serving.api import create_app
-from serving.launch import RELEASE
+from serving.launch import OPEN, RELEASE
 from serving.server import Server
 from upnext.errors import ReleaseError
 from upnext.settings import load_settings
@@ -50,7 +50,8 @@ class Upnext:
 
     @bentoml.on_startup  # type: ignore[untyped-decorator]
     def start(self) -> None:
-        server = Server(load_settings(), os.environ.get(RELEASE, "champion"))
+        opened = os.environ.get(OPEN) == "1"
+        server = Server(load_settings(), os.environ.get(RELEASE, "champion"), open_without_keys=opened)
         server.start()
         _running.append(server)
 

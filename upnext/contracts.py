@@ -9,17 +9,39 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 from uuid import uuid4
 
 import numpy as np
+import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Model = TypeVar("Model", bound=BaseModel)
+Whole = BeforeValidator(_whole)
+"""Takes an integer as JSON may also write it: 3.0."""
 Id = Annotated[str, Field(min_length=1, max_length=128)]
 Token = Annotated[str, Field(min_length=1, max_length=64)]
+Query = Annotated[str, Field(min_length=1, max_length=500)]
 UtcTime = pa.timestamp("us", tz="UTC")
+
+
+def strictly(model: type[Model], document: object) -> Model:
+    """A document that came as JSON, held to its contract: no number for a time, no text for a number.
+
+    Raises pydantic's ValidationError.
+    """
+    try:
+        text = orjson.dumps(document)
+    except TypeError:  # nothing that JSON could have brought
+        return model.model_validate(document, strict=True)
+    return model.model_validate_json(text, strict=True)
 
 
 class EventType(StrEnum):
@@ -45,9 +67,9 @@ class Event(BaseModel):
     event_type: EventType
     video_id: Id | None = None
     """The video acted upon; only a search has none."""
-    watch_duration_ms: Annotated[int, Field(ge=0, le=86_400_000)] | None = None
+    watch_duration_ms: Annotated[int, Field(ge=0, le=86_400_000), Whole] | None = None
     """Milliseconds played; may exceed the video's length when it is watched again. For watch only."""
-    query: Annotated[str, Field(min_length=1, max_length=500)] | None = None
+    query: Query | None = None
     """What was searched for; for search only."""
     timestamp: datetime = Field(default_factory=lambda: datetime.now(UTC))
     session_id: Id | None = None
@@ -55,7 +77,7 @@ class Event(BaseModel):
     """The recommendation that led here."""
     surface: Token | None = None
     """Where it happened: home, related, trending, search…"""
-    position: Annotated[int, Field(ge=0, le=10_000)] | None = None
+    position: Annotated[int, Field(ge=0, le=10_000), Whole] | None = None
     """Place in the slate, 0 at the top."""
     device: Token | None = None
     region: Token | None = None
@@ -107,7 +129,7 @@ class Video(BaseModel):
     tags: tuple[Token, ...] = Field(default=(), max_length=100)
     category: Token | None = None
     creator_id: Id | None = None
-    duration_ms: Annotated[int, Field(gt=0, le=86_400_000)] | None = None
+    duration_ms: Annotated[int, Field(ge=1, le=86_400_000), Whole] | None = None
     """Length in milliseconds, where known."""
     uploaded_at: datetime | None = None
     language: Token | None = None
@@ -269,6 +291,10 @@ class Recommendation(BaseModel):
     release: str
     """Version of the bundle that answered."""
     experiments: dict[str, str] = Field(default_factory=dict)
+    about: str | None = None
+    """What the shelf is about: a video, a topic or a query."""
+    next_cursor: str | None = None
+    """Send it as ``cursor`` for the next page; null behind the last one."""
     took_ms: float
     debug: dict[str, object] | None = None
     """Stage timings and candidate counts, when asked for with ``debug=true``."""

@@ -11,6 +11,10 @@
     │   └── SkewFound              features are not served as they are computed
     ├── InvalidRequest             a client's request is wrong
     │   └── InvalidEvent           one engagement event is refused
+    ├── AccessError                whoever asks may not
+    │   ├── UnknownKey             no key, or none that is valid
+    │   ├── AccessDenied           the key lacks the scope
+    │   └── TooManyRequests        the key has asked too often
     ├── NotFound                   a video, user or release that nobody knows
     ├── StoreError                 an outside system failed
     │   ├── StoreUnavailable       it does not answer, or not in time
@@ -76,6 +80,28 @@ class InvalidRequest(UpnextError):
 
 class InvalidEvent(InvalidRequest):
     pass
+
+
+class AccessError(UpnextError):
+    """``headers``: what the answer tells beside the message."""
+
+    exit_code = 2
+
+    def __init__(self, message: str, headers: dict[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.headers = dict(headers or {})
+
+
+class UnknownKey(AccessError):
+    status = 401
+
+
+class AccessDenied(AccessError):
+    status = 403
+
+
+class TooManyRequests(AccessError):
+    status = 429
 
 
 class NotFound(UpnextError):

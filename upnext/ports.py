@@ -5,7 +5,7 @@ Every adapter of a port passes that port's test in ``tests/contract/``.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import pyarrow as pa
@@ -69,6 +69,10 @@ class EventLog(Port, Protocol):
 
     def purge(self, before: datetime) -> int:
         """Drop events older than a time; says how many."""
+        ...
+
+    def forget(self, user_id: str) -> int:
+        """Remove every event of a user; says how many. Positions stay true."""
         ...
 
 
@@ -150,6 +154,11 @@ class Lake(Port, Protocol):
         """Remove the rows that a predicate selects; says how many."""
         ...
 
+    def vacuum(self, table: str, keep: timedelta) -> None:
+        """Remove the files that no version younger than ``keep`` needs; older versions can no longer be
+        read afterwards."""
+        ...
+
 
 class WatchHistory(Port, Protocol):
     """Per user, what was done in the last 90 days; everything except impressions."""
@@ -179,7 +188,15 @@ class Profiles(Port, Protocol):
         """Insert or replace (columns of USERS)."""
         ...
 
+    def bring(self, users: pa.Table) -> None:
+        """Insert or replace from the lake: what :meth:`put` wrote is newer and stays."""
+        ...
+
     def get(self, user_id: str) -> Mapping[str, object] | None: ...
+
+    def scan(self, batch: int = 50_000) -> Iterator[pa.Table]:
+        """Every user, in batches ordered by id."""
+        ...
 
     def forget(self, user_id: str) -> bool: ...
 
@@ -191,8 +208,17 @@ class Catalogue(Port, Protocol):
         """Insert or replace (columns of VIDEOS)."""
         ...
 
+    def bring(self, videos: pa.Table) -> None:
+        """Insert or replace from the lake: what :meth:`put` wrote is newer and stays."""
+        ...
+
     def get(self, video_ids: Sequence[str]) -> pa.Table:
         """The known ones of these (columns of VIDEOS), in the order asked for."""
+        ...
+
+    def barred(self) -> pa.Table:
+        """Videos that are not for everybody: all that are not active, and those that :meth:`put` wrote as
+        age-restricted. Columns video_id, status, age_restricted."""
         ...
 
     def scan(self, batch: int = 50_000) -> Iterator[pa.Table]:
@@ -263,3 +289,40 @@ class Follows(Protocol):
     def follow(self, view: str, listener: Listener) -> Following:
         """Tell ``listener`` of each change in a view until the answer is closed."""
         ...
+
+
+@dataclass(frozen=True)
+class StoredKey:
+    """What is kept of a key to the service (:mod:`upnext.keys` makes and checks them)."""
+
+    key_id: str
+    name: str
+    scopes: tuple[str, ...]
+    salt: bytes
+    digest: bytes
+    created_at: datetime
+    revoked_at: datetime | None = None
+
+
+class Keys(Port, Protocol):
+    """Keys to the service."""
+
+    def add(self, key: StoredKey) -> None: ...
+
+    def all(self) -> Sequence[StoredKey]:
+        """Oldest first, the revoked ones too."""
+        ...
+
+    def revoke(self, key_id: str, at: datetime) -> bool:
+        """End a key; False when there is no such key, or it has ended."""
+        ...
+
+
+class Erasures(Port, Protocol):
+    """Who was erased and when, by pseudonym (:mod:`upnext.erased`)."""
+
+    def remember(self, person: str, at: datetime) -> None:
+        """Note an erasure; of one person the last one counts."""
+        ...
+
+    def all(self) -> Mapping[str, datetime]: ...

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -42,9 +42,21 @@ class Settings(BaseSettings):
     profiles_url: str = "sqlite:///{state}/platform.db"
     catalogue_url: str = "sqlite:///{state}/platform.db"
     online_features_url: str = "lmdb://{state}/online"
+    keys_url: str = "sqlite:///{home}/access.db"
+    """Keys to the service; one store for all data sets."""
+    erasures_url: str = "sqlite:///{state}/platform.db"
+    """Pseudonyms of the people who were erased."""
     tracking_url: str = "sqlite:///{home}/mlflow.db"
     ads_url: str = "house:{home}/ads.json"
     """Who says what the ads are: a file of the platform's own, or an HTTP address."""
+
+    secret: SecretStr = SecretStr("")
+    """What cursors are signed and pseudonyms are made with, at least 16 characters, the same for all
+    processes; empty: a random one in the file ``{home}/secret``."""
+    rate_limit: str = "6000 per minute"
+    """Requests that each key may send, as ``NUMBER per second|minute|hour``; empty: as many as it likes."""
+    rate_limit_url: str = "memory://"
+    """Where requests are counted: ``memory://`` in each process, ``redis://…`` for all of them together."""
 
     event_retention_days: int = Field(default=30, gt=0)
     """Days that an event stays in the log; an older one is refused."""

@@ -20,7 +20,8 @@ def permitted(rows: NDArray[np.int32], situation: Situation) -> NDArray[np.bool_
     """
     inventory = situation.inventory
     catalogue = inventory.catalogue
-    keep = catalogue.active[rows] & (catalogue.uploaded_at[rows] <= situation.now)
+    active = catalogue.active if situation.active is None else situation.active
+    keep = active[rows] & (catalogue.uploaded_at[rows] <= situation.now)
     if not situation.allow_restricted or situation.kids:
         keep &= ~inventory.restricted[rows]
     if situation.kids:

@@ -95,6 +95,8 @@ class Situation:
     allow_restricted: bool = False
     kids: bool = False
     seed: int = 0
+    active: NDArray[np.bool_] | None = None
+    """bool[n], which videos may be shown now; None: those that the release says."""
 
 
 Rule = Callable[[Slate, Situation], Slate]

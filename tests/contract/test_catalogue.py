@@ -51,6 +51,32 @@ def test_videos_come_back_whole(catalogue: Catalogue) -> None:
     assert catalogue.get(["видео-🎬", "bare"]) == table
 
 
+def test_what_the_lake_brings_does_not_replace_what_was_told(catalogue: Catalogue) -> None:
+    catalogue.bring(videos("a", "b", status="active"))
+    catalogue.put(videos("a", status="blocked"))
+    catalogue.bring(videos("a", "b", status="active", title="new"))
+    found = catalogue.get(["a", "b"]).to_pylist()
+    assert [(row["status"], row["title"]) for row in found] == [("blocked", None), ("active", "new")]
+
+
+def test_barred_is_what_not_everybody_may_see(catalogue: Catalogue) -> None:
+    catalogue.bring(videos("from the lake", age_restricted=True, status="active"))
+    catalogue.bring(videos("blocked there", status="blocked"))
+    catalogue.put(videos("told", age_restricted=True, status="active"))
+    catalogue.put(videos("gone", status="deleted"))
+    catalogue.put(videos("free", age_restricted=False, status="active"))
+    catalogue.put(videos("bare"))
+    barred = catalogue.barred()
+    assert barred.column_names == ["video_id", "status", "age_restricted"]
+    assert {row["video_id"]: row["status"] for row in barred.to_pylist()} == {
+        "blocked there": "blocked",
+        "told": "active",
+        "gone": "deleted",
+    }
+    catalogue.put(videos("gone", "told", status="active"))
+    assert names(catalogue.barred()) == ["blocked there"]
+
+
 def test_get_keeps_the_order_and_leaves_out_the_unknown(catalogue: Catalogue) -> None:
     catalogue.put(videos("a", "b", "c"))
     assert names(catalogue.get(["c", "nobody", "a", "c"])) == ["c", "a", "c"]

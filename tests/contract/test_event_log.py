@@ -111,6 +111,21 @@ def test_purge_drops_what_is_older_and_positions_stay_true(log: EventLog) -> Non
     assert ids(log, after=before) == ["e9"], "a position must not be given twice, even in an emptied log"
 
 
+def test_forget_removes_one_user_and_positions_stay_true(log: EventLog) -> None:
+    log.append([watch(1), watch(2, user_id="o'brien"), watch(3), watch(4, user_id="o'brien")])
+    before = log.read().position
+    assert log.forget("o'brien") == 2
+    assert log.forget("o'brien") == 0
+    assert log.forget("u' OR ''='") == 0
+    assert ids(log) == ["e1", "e3"]
+    log.append([watch(5, user_id="o'brien")])
+    assert ids(log, after=before) == ["e5"], "who comes back is taken in again"
+
+
+def test_an_empty_log_forgets_nobody(log: EventLog) -> None:
+    assert log.forget("u") == 0
+
+
 def test_appends_of_many_threads_are_each_whole_and_once(log: EventLog) -> None:
     def append(thread: int) -> int:
         shared = 1000

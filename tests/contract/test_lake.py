@@ -1,6 +1,7 @@
 """What every lake must do."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -138,6 +139,20 @@ def test_delete(lake: Lake) -> None:
     assert content(lake) == [("c", 0, "d2")]
 
 
+def test_vacuum_removes_what_a_deletion_left_behind(lake: Lake) -> None:
+    lake.append("t", rows("a"))
+    lake.append("t", rows("b"))
+    lake.delete("t", "key = 'a'")
+    assert lake.read("t", version=1).num_rows == 2, "an old version is kept until then"
+    lake.vacuum("t", timedelta(days=7))
+    assert lake.read("t", version=1).num_rows == 2
+    lake.vacuum("t", timedelta(0))
+    lake.vacuum("t", timedelta(0))
+    assert content(lake) == [("b", 0, "2026-11-01")]
+    with pytest.raises(CorruptData):
+        lake.read("t", version=1)
+
+
 def test_scan_is_lazy_and_takes_filters(lake: Lake) -> None:
     lake.append("t", rows("a", date="d1"), ["date"])
     lake.append("t", rows("b", date="d2"), ["date"])
@@ -147,7 +162,8 @@ def test_scan_is_lazy_and_takes_filters(lake: Lake) -> None:
 
 
 def test_what_is_not_there_is_named(lake: Lake) -> None:
-    for ask in (lake.read, lake.scan, lambda table: lake.delete(table, "key = 'a'")):
+    changes = (lambda table: lake.delete(table, "key = 'a'"), lambda table: lake.vacuum(table, timedelta(0)))
+    for ask in (lake.read, lake.scan, *changes):
         with pytest.raises(MissingData, match=r"there is no table at .*nothing"):
             ask("nothing")
     lake.append("t", rows("a"))

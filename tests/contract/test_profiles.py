@@ -49,6 +49,24 @@ def test_put_replaces(profiles: Profiles) -> None:
     assert found is not None and (found["region"], found["topics"]) == ("FR", None)
 
 
+def test_what_the_lake_brings_does_not_replace_what_was_told(profiles: Profiles) -> None:
+    profiles.bring(users({"user_id": "u", "region": "DE"}, {"user_id": "w", "region": "DE"}))
+    profiles.put(users({"user_id": "u", "region": "FR"}))
+    profiles.bring(users({"user_id": "u", "region": "SE"}, {"user_id": "w", "region": "SE"}))
+    found = [profiles.get(user) for user in ("u", "w")]
+    assert [row and row["region"] for row in found] == ["FR", "SE"]
+    profiles.put(users({"user_id": "u", "region": "NO"}))
+    again = profiles.get("u")
+    assert again is not None and again["region"] == "NO"
+
+
+def test_scan_gives_every_user_once_by_id(profiles: Profiles) -> None:
+    profiles.put(users(*({"user_id": f"u{place}"} for place in (3, 1, 4, 0, 2))))
+    batches = list(profiles.scan(batch=2))
+    assert [batch["user_id"].to_pylist() for batch in batches] == [["u0", "u1"], ["u2", "u3"], ["u4"]]
+    assert all(batch.schema == USERS for batch in batches)
+
+
 def test_forget_removes_one_user_and_nobody_else(profiles: Profiles) -> None:
     profiles.put(users({"user_id": "u"}, {"user_id": "other"}))
     assert profiles.forget("u") is True

@@ -22,6 +22,8 @@ COMMANDS = {
         "Show the releases, promote one, or go back to the one before.",
     ),
     "serve": ("serving.commands:serve", "Start the recommendation service."),
+    "key": ("upnext.cli.key:key", "Make, list and revoke the keys to the service."),
+    "forget": ("serving.commands:forget", "Erase a person from every store."),
     "world": ("upnext.cli.world:world", "Write the simulated world's log to files."),
     "doctor": ("upnext.cli.doctor:doctor", "Show each outside system, its URL and whether it answers."),
     "airflow": ("upnext.cli.tools:airflow", "Open the pipeline in Airflow."),

@@ -18,10 +18,7 @@ _ANSWERS = 1_000
 
 
 class LogSource:
-    """Events and logged features from where the last ingest ended, and videos from the platform's catalogue.
-
-    Who the users are is not told: the profiles port answers for one user at a time.
-    """
+    """Events and logged features from where the last ingest ended; videos and users as they are now."""
 
     timed = True
 
@@ -40,7 +37,8 @@ class LogSource:
             yield from stores.catalogue.scan()
 
     def users(self) -> Iterator[pa.Table]:
-        return iter(())
+        with connect(self.settings) as stores:
+            yield from stores.profiles.scan()
 
     def events(self, since: datetime | None = None) -> Iterator[pa.Table]:
         self._read = []

@@ -11,7 +11,18 @@ from types import TracebackType
 from typing import Any, Self, cast
 
 from upnext.errors import ConfigError
-from upnext.ports import Catalogue, EventLog, FeatureLog, Lake, OnlineFeatures, Port, Profiles, WatchHistory
+from upnext.ports import (
+    Catalogue,
+    Erasures,
+    EventLog,
+    FeatureLog,
+    Keys,
+    Lake,
+    OnlineFeatures,
+    Port,
+    Profiles,
+    WatchHistory,
+)
 from upnext.settings import Settings
 from upnext.stores.urls import masked, scheme
 
@@ -22,6 +33,8 @@ ADAPTERS: Mapping[str, Mapping[str, str]] = {
     "history": {"sqlite": "upnext.stores.sqlite_history:SqliteHistory"},
     "profiles": dict.fromkeys(("sqlite", "postgresql"), "upnext.stores.sql_profiles:SqlProfiles"),
     "catalogue": dict.fromkeys(("sqlite", "postgresql"), "upnext.stores.sql_catalogue:SqlCatalogue"),
+    "keys": dict.fromkeys(("sqlite", "postgresql"), "upnext.stores.sql_keys:SqlKeys"),
+    "erasures": dict.fromkeys(("sqlite", "postgresql"), "upnext.stores.sql_erasures:SqlErasures"),
     "online_features": {
         "lmdb": "upnext.stores.lmdb_features:LmdbFeatures",
         **dict.fromkeys(("redis", "rediss"), "upnext.stores.redis_features:RedisFeatures"),
@@ -75,6 +88,14 @@ class Stores:
     @property
     def catalogue(self) -> Catalogue:
         return cast(Catalogue, self.open("catalogue"))
+
+    @property
+    def keys(self) -> Keys:
+        return cast(Keys, self.open("keys"))
+
+    @property
+    def erasures(self) -> Erasures:
+        return cast(Erasures, self.open("erasures"))
 
     @property
     def online_features(self) -> OnlineFeatures:

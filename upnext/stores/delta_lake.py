@@ -7,6 +7,7 @@ delta-rs reads them itself.
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Self
 from urllib.parse import unquote
@@ -149,6 +150,14 @@ class DeltaLake:
         with self._writing(table):
             return int(opened.delete(where)["num_deleted_rows"])
 
+    def vacuum(self, table: str, keep: timedelta) -> None:
+        """See :meth:`upnext.ports.Lake.vacuum`. Only files that a version dropped are removed, never those
+        that another writer has not committed yet."""
+        opened = self._open(table)
+        with self._writing(table):
+            hours = int(keep / timedelta(hours=1))
+            opened.vacuum(hours, dry_run=False, enforce_retention_duration=False, full=False)
+
     def _open(self, table: str, version: int | None = None) -> DeltaTable:
         uri = self.uri(table)
         with _delta_errors(uri):
@@ -229,12 +238,21 @@ def _one_per_key(data: pa.Table, on: Sequence[str], *, last: bool) -> pa.Table:
     return data.take(rows.take(pc.sort_indices(rows)))
 
 
+def literal(text: str) -> str:
+    """A text as it stands in a predicate, whatever it holds.
+
+    >>> literal("o'clock")
+    "'o''clock'"
+    """
+    return "'" + text.replace("'", "''") + "'"
+
+
 def _merge_predicate(data: pa.Table, on: Sequence[str], partitions: Sequence[str]) -> str:
     """Equality of the key, and the partitions touched as literals, by which delta-rs skips all others."""
     terms = [f't."{column}" = s."{column}"' for column in on]
     for column in partitions:
         values = data[column].unique().to_pylist()
         if len(values) <= _MAX_PARTITIONS_NAMED and all(isinstance(value, str) for value in values):
-            literals = ", ".join("'" + value.replace("'", "''") + "'" for value in values)
+            literals = ", ".join(map(literal, values))
             terms.append(f't."{column}" IN ({literals})')
     return " AND ".join(terms)

@@ -5,7 +5,7 @@ migrations in ``upnext/stores/migrations``: an embedded SQLite database is upgra
 server's by whoever runs it (:func:`upgrade`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +23,7 @@ from upnext.stores.sqlite import BUSY_S, sqlite_errors
 from upnext.stores.urls import local_path, masked
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-HEAD = "0002"
+HEAD = "0003"
 """Revision of the newest migration: what this program expects to find."""
 ROWS = 20_000
 """Rows turned into Python objects at once."""
@@ -45,6 +45,8 @@ class UtcTime(sa.types.TypeDecorator[datetime]):
 Key = sa.String(128).with_variant(sa.String(128, collation="C"), "postgresql")
 """An id, ordered by its bytes on every system."""
 
+BARRED = sa.text("status <> 'active' OR (age_restricted AND told)")
+"""Videos that are not for everybody: word for word the condition of their index, or it would not be used."""
 METADATA = sa.MetaData()
 VIDEO_TABLE = sa.Table(
     "videos",
@@ -63,8 +65,15 @@ VIDEO_TABLE = sa.Table(
     sa.Column("made_for_kids", sa.Boolean),
     sa.Column("blocked_regions", sa.JSON),
     sa.Column("status", sa.String(16)),
+    sa.Column("told", sa.Boolean, nullable=False),
+    sa.Index(
+        "videos_barred",
+        *("video_id", "status", "age_restricted"),
+        sqlite_where=BARRED,
+        postgresql_where=BARRED,
+    ),
 )
-"""Columns of :data:`upnext.contracts.VIDEOS`."""
+"""Columns of :data:`upnext.contracts.VIDEOS`; ``told``: by the platform itself, not by the lake."""
 USER_TABLE = sa.Table(
     "users",
     METADATA,
@@ -77,8 +86,26 @@ USER_TABLE = sa.Table(
     sa.Column("segments", sa.JSON),
     sa.Column("kids_mode", sa.Boolean),
     sa.Column("created_at", UtcTime),
+    sa.Column("told", sa.Boolean, nullable=False),
 )
-"""Columns of :data:`upnext.contracts.USERS`."""
+"""Columns of :data:`upnext.contracts.USERS`, and ``told`` as for videos."""
+KEY_TABLE = sa.Table(
+    "keys",
+    METADATA,
+    sa.Column("key_id", sa.String(32), primary_key=True),
+    sa.Column("name", sa.String(128), nullable=False),
+    sa.Column("scopes", sa.JSON, nullable=False),
+    sa.Column("salt", sa.LargeBinary, nullable=False),
+    sa.Column("digest", sa.LargeBinary, nullable=False),
+    sa.Column("created_at", UtcTime, nullable=False),
+    sa.Column("revoked_at", UtcTime),
+)
+ERASURE_TABLE = sa.Table(
+    "erasures",
+    METADATA,
+    sa.Column("person", sa.String(64), primary_key=True),
+    sa.Column("erased_at", UtcTime, nullable=False),
+)
 
 
 class Database:
@@ -106,17 +133,44 @@ class Database:
     def close(self) -> None:
         self.engine.dispose()
 
-    def upsert(self, table: sa.Table, rows: pa.Table) -> None:
-        """Insert rows, replacing those whose primary key is there; all or none."""
-        insert = postgresql.insert if self.engine.dialect.name == "postgresql" else sqlite.insert
-        statement = insert(table)
+    def upsert(self, table: sa.Table, rows: pa.Table, *, told: bool) -> None:
+        """Insert rows, replacing those whose primary key is there; all or none.
+
+        Rows that the platform ``told`` are replaced only by what it tells again.
+        """
+        statement = self.insert(table)
         keys = [column.name for column in table.primary_key]
         others = {c.name: statement.excluded[c.name] for c in table.columns if c.name not in keys}
-        statement = statement.on_conflict_do_update(index_elements=keys, set_=others)
+        free = None if told else table.c.told.is_(sa.false())
+        statement = statement.on_conflict_do_update(index_elements=keys, set_=others, where=free)
         with self.errors(), self.engine.begin() as connection:
             for batch in rows.to_batches(max_chunksize=ROWS):
                 if batch.num_rows:
-                    connection.execute(statement, batch.to_pylist())
+                    connection.execute(statement, [row | {"told": told} for row in batch.to_pylist()])
+
+    def pages(self, table: sa.Table, schema: pa.Schema, batch: int) -> Iterator[pa.Table]:
+        """Every row in the columns of a schema, ordered by the first of them, the key."""
+        columns = [table.c[name] for name in schema.names]
+        page = sa.select(*columns).order_by(columns[0]).limit(batch)
+        last = ""
+        while rows := self.rows(page.where(columns[0] > last)):
+            yield table_of(rows, schema)
+            last = rows[-1][0]
+
+    def rows(self, query: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
+        """All that a query finds."""
+        with self.errors(), self.engine.connect() as connection:
+            return connection.execute(query).all()
+
+    def change(self, statement: sa.Executable) -> int:
+        """Run one statement that writes; says how many rows it changed."""
+        with self.errors(), self.engine.begin() as connection:
+            return int(connection.execute(statement).rowcount)
+
+    def insert(self, table: sa.Table) -> Any:
+        """An insert in the engine's dialect, which knows ``ON CONFLICT``."""
+        make = postgresql.insert if self.engine.dialect.name == "postgresql" else sqlite.insert
+        return make(table)
 
     @contextmanager
     def errors(self) -> Iterator[None]:
@@ -132,6 +186,12 @@ class Database:
             raise StoreError(f"{self.name}: {error.orig}") from error
         except (SQLAlchemyError, ImportError) as error:
             raise StoreError(f"{self.name}: {error}") from error
+
+
+def table_of(rows: Sequence[sa.Row[Any]], schema: pa.Schema) -> pa.Table:
+    """Rows of a query as an Arrow table."""
+    columns = zip(*rows, strict=True) if rows else ((),) * len(schema)
+    return pa.table([list(column) for column in columns], schema=schema)
 
 
 def upgrade(engine: sa.Engine) -> None:
@@ -179,6 +239,7 @@ def _configure(connection: Any, record: object) -> None:
     connection.isolation_level = None  # or the driver would commit before each statement that makes a table
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA secure_delete = ON")
 
 
 def _begin(connection: sa.Connection) -> None:

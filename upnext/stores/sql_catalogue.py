@@ -9,11 +9,14 @@ import sqlalchemy as sa
 
 from upnext.contracts import VIDEOS
 from upnext.settings import Settings
-from upnext.stores.sql import VIDEO_TABLE, Database
+from upnext.stores.sql import BARRED, VIDEO_TABLE, Database, table_of
 from upnext.stores.tables import conform
 
 CHUNK = 900
 """Ids asked for at once; SQLite before 3.32 takes 999 variables a statement."""
+NOT_FREE = pa.schema([VIDEOS.field(name) for name in ("video_id", "status", "age_restricted")])
+"""Columns of :meth:`upnext.ports.Catalogue.barred`."""
+_COLUMNS = [VIDEO_TABLE.c[name] for name in VIDEOS.names]
 
 
 class SqlCatalogue:
@@ -33,36 +36,27 @@ class SqlCatalogue:
         self._database.close()
 
     def put(self, videos: pa.Table) -> None:
-        self._database.upsert(VIDEO_TABLE, conform(videos, VIDEOS, "videos"))
+        self._database.upsert(VIDEO_TABLE, conform(videos, VIDEOS, "videos"), told=True)
+
+    def bring(self, videos: pa.Table) -> None:
+        self._database.upsert(VIDEO_TABLE, conform(videos, VIDEOS, "videos"), told=False)
 
     def get(self, video_ids: Sequence[str]) -> pa.Table:
         wanted = list(dict.fromkeys(video_ids))
         found: list[sa.Row[Any]] = []
-        with self._database.errors(), self._database.engine.connect() as connection:
-            for start in range(0, len(wanted), CHUNK):
-                chosen = VIDEO_TABLE.c.video_id.in_(wanted[start : start + CHUNK])
-                found += connection.execute(sa.select(VIDEO_TABLE).where(chosen)).all()
+        for start in range(0, len(wanted), CHUNK):
+            chosen = VIDEO_TABLE.c.video_id.in_(wanted[start : start + CHUNK])
+            found += self._database.rows(sa.select(*_COLUMNS).where(chosen))
         row_of = {row[0]: place for place, row in enumerate(found)}
         order = [row_of[video] for video in video_ids if video in row_of]
-        return _table(found).take(np.array(order, np.int64))
+        return table_of(found, VIDEOS).take(np.array(order, np.int64))
+
+    def barred(self) -> pa.Table:
+        columns = [VIDEO_TABLE.c[name] for name in NOT_FREE.names]
+        return table_of(self._database.rows(sa.select(*columns).where(BARRED)), NOT_FREE)
 
     def scan(self, batch: int = 50_000) -> Iterator[pa.Table]:
-        key = VIDEO_TABLE.c.video_id
-        page = sa.select(VIDEO_TABLE).order_by(key).limit(batch)
-        last = ""
-        while True:
-            with self._database.errors(), self._database.engine.connect() as connection:
-                rows = connection.execute(page.where(key > last)).all()
-            if not rows:
-                return
-            yield _table(rows)
-            last = rows[-1][0]
+        return self._database.pages(VIDEO_TABLE, VIDEOS, batch)
 
     def count(self) -> int:
-        with self._database.errors(), self._database.engine.connect() as connection:
-            return connection.scalar(sa.select(sa.func.count()).select_from(VIDEO_TABLE)) or 0
-
-
-def _table(rows: Sequence[sa.Row[Any]]) -> pa.Table:
-    columns = zip(*rows, strict=True) if rows else ((),) * len(VIDEOS)
-    return pa.table([list(column) for column in columns], schema=VIDEOS)
+        return int(self._database.rows(sa.select(sa.func.count()).select_from(VIDEO_TABLE))[0][0])

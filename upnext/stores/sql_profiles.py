@@ -1,6 +1,6 @@
 """Profiles of users through SQLAlchemy: SQLite embedded, or a PostgreSQL server."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Self
 
 import pyarrow as pa
@@ -10,6 +10,8 @@ from upnext.contracts import USERS
 from upnext.settings import Settings
 from upnext.stores.sql import USER_TABLE, Database
 from upnext.stores.tables import conform
+
+_COLUMNS = [USER_TABLE.c[name] for name in USERS.names]
 
 
 class SqlProfiles:
@@ -29,14 +31,17 @@ class SqlProfiles:
         self._database.close()
 
     def put(self, users: pa.Table) -> None:
-        self._database.upsert(USER_TABLE, conform(users, USERS, "users"))
+        self._database.upsert(USER_TABLE, conform(users, USERS, "users"), told=True)
+
+    def bring(self, users: pa.Table) -> None:
+        self._database.upsert(USER_TABLE, conform(users, USERS, "users"), told=False)
 
     def get(self, user_id: str) -> Mapping[str, object] | None:
-        with self._database.errors(), self._database.engine.connect() as connection:
-            row = connection.execute(sa.select(USER_TABLE).where(USER_TABLE.c.user_id == user_id)).first()
-        return None if row is None else dict(row._mapping)
+        found = self._database.rows(sa.select(*_COLUMNS).where(USER_TABLE.c.user_id == user_id))
+        return dict(found[0]._mapping) if found else None
+
+    def scan(self, batch: int = 50_000) -> Iterator[pa.Table]:
+        return self._database.pages(USER_TABLE, USERS, batch)
 
     def forget(self, user_id: str) -> bool:
-        with self._database.errors(), self._database.engine.begin() as connection:
-            gone = connection.execute(sa.delete(USER_TABLE).where(USER_TABLE.c.user_id == user_id))
-        return gone.rowcount > 0
+        return self._database.change(sa.delete(USER_TABLE).where(USER_TABLE.c.user_id == user_id)) > 0

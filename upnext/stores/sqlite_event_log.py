@@ -37,6 +37,8 @@ _INSERT = f"INSERT OR IGNORE INTO events ({_COLUMNS}) VALUES ({', '.join('?' * l
 _READ = f"SELECT seq, {_COLUMNS} FROM events WHERE seq > ? ORDER BY seq LIMIT ?"  # noqa: S608
 _POLL_S = 0.05
 """Seconds between looks for events that other processes append."""
+_FORGET_ROWS = 50_000
+"""Rows looked through at once for those of one user, so that other readers come in between."""
 
 
 class SqliteEventLog(SqliteLog):
@@ -72,6 +74,15 @@ class SqliteEventLog(SqliteLog):
             with self._appended:
                 if self._appends == seen:
                     self._appended.wait(min(left, _POLL_S))
+
+    def forget(self, user_id: str) -> int:
+        first, newest = self._rows("SELECT min(seq), max(seq) FROM events")[0]
+        find = "SELECT seq FROM events WHERE seq BETWEEN ? AND ? AND user_id = ?"
+        dropped = 0
+        for start in range(first or 0, (newest or -1) + 1, _FORGET_ROWS):
+            rows = self._rows(find, start, start + _FORGET_ROWS - 1, user_id)
+            dropped += self._drop(rows) if rows else 0
+        return dropped
 
 
 def _row(event: Event) -> tuple[object, ...]:

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
+from serving.api import create_app
 from serving.rules import FunnelConfig, Limits
 from serving.server import Server
 from tests.support.bundles import tiny_bundle
+from tests.support.client import Client
 from upnext.settings import Settings
 
 
@@ -18,7 +20,10 @@ def bundle(tmp_path_factory):
 def server(bundle, tmp_path):
     """Serves the tiny bundle and follows its log; impressions are written when a test asks for it."""
     patient = FunnelConfig(limits=Limits(retrieve_s=10, rank_s=10))
-    made = Server(Settings(home=tmp_path / "home", dataset="tiny"), str(bundle.folder), patient)
+    settings = Settings(home=tmp_path / "home", dataset="tiny")
+    made = Server(settings, str(bundle.folder), patient, open_without_keys=True)
+    made.upkeep.once()
+    assert not made.upkeep.failing
     made.watcher.look()
     assert made.engine.ready, made.watcher.failing
     made.live.start("")
@@ -26,6 +31,13 @@ def server(bundle, tmp_path):
     made.live.stop()
     made.engine.close()
     made.stores.close()
+
+
+@pytest.fixture
+def client(server):
+    made = Client(create_app(lambda: server))
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -13,13 +13,6 @@ HOME, RELATED = "/api/v1/recommendations/home", "/api/v1/recommendations/related
 TRENDING, EVENTS = "/api/v1/recommendations/trending", "/api/v1/events/engagement"
 
 
-@pytest.fixture
-def client(server):
-    made = Client(create_app(lambda: server))
-    yield made
-    made.close()
-
-
 def event(video="v003", kind="watch", **more):
     made = {"user_id": "ann", "video_id": video, "event_type": kind, "timestamp": now()} | more
     return made | ({"watch_duration_ms": 60_000} if kind == "watch" else {}) | more

@@ -18,8 +18,8 @@ from upnext.stores.sql import HEAD, METADATA, MIGRATIONS, USER_TABLE, VIDEO_TABL
 
 
 def test_the_tables_have_the_contracts_columns() -> None:
-    assert [column.name for column in VIDEO_TABLE.columns] == VIDEOS.names
-    assert [column.name for column in USER_TABLE.columns] == USERS.names
+    assert [column.name for column in VIDEO_TABLE.columns] == [*VIDEOS.names, "told"]
+    assert [column.name for column in USER_TABLE.columns] == [*USERS.names, "told"]
 
 
 def test_the_migrations_make_the_tables_that_the_program_knows(tmp_path: Path) -> None:
@@ -49,11 +49,12 @@ def test_a_put_that_fails_half_way_changes_nothing(tmp_path: Path, monkeypatch: 
     database = Database(f"sqlite:///{tmp_path}/a.db")
     wrong = pa.table({"user_id": ["a", "b"], "topics": [["x"], None], "region": ["r", None]})
     columns = [sa.Column("user_id", sa.String, primary_key=True), sa.Column("topics", sa.JSON)]
+    columns.append(sa.Column("told", sa.Boolean))
     strict = sa.Table("strict", sa.MetaData(), *columns, sa.Column("region", sa.String, nullable=False))
     with database.engine.begin() as connection:
         strict.create(connection)
     with pytest.raises(StoreError, match="NOT NULL"):
-        database.upsert(strict, wrong)
+        database.upsert(strict, wrong, told=True)
     with database.engine.connect() as connection:
         assert connection.scalar(sa.select(sa.func.count()).select_from(strict)) == 0
     database.close()

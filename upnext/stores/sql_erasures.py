@@ -1,0 +1,35 @@
+"""Who was erased, through SQLAlchemy: pseudonyms and times, no ids."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Self
+
+import sqlalchemy as sa
+
+from upnext.settings import Settings
+from upnext.stores.sql import ERASURE_TABLE, Database
+
+
+class SqlErasures:
+    """One row per pseudonym in the table ``erasures``."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @classmethod
+    def open(cls, url: str, settings: Settings) -> Self:
+        return cls(Database(url))
+
+    def ping(self) -> str:
+        return self._database.ping()
+
+    def close(self) -> None:
+        self._database.close()
+
+    def remember(self, person: str, at: datetime) -> None:
+        statement = self._database.insert(ERASURE_TABLE).values(person=person, erased_at=at)
+        newer = {"erased_at": statement.excluded.erased_at}
+        self._database.change(statement.on_conflict_do_update(index_elements=["person"], set_=newer))
+
+    def all(self) -> Mapping[str, datetime]:
+        return {row.person: row.erased_at for row in self._database.rows(sa.select(ERASURE_TABLE))}
