@@ -133,9 +133,7 @@ class Stage:
         popularity = self.elsewhere.popularity(at, len(old.catalogue), old.popularity.half_life_h)
         towers = old.towers.with_popularity(popularity.scores())
         fresh = replace(old, popularity=popularity, towers=towers, index=None)
-        quiet = Streams().reader(
-            old.catalogue
-        )  # the panel's events alone would tell less than all viewers' do
+        quiet = Streams().reader(old.catalogue)  # a panel says less than all viewers do
         return build(fresh, BundleRanker(fresh, quiet), LiveCounts(), text=self.text)
 
 

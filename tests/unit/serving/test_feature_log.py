@@ -5,7 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from feature_repo.offline import defaults
 from feature_repo.packed import PackedFeatures
+from feature_repo.rows import keep_catalogue, write_rows
 from feature_repo.specs import USER, VIDEO
 from models.rank_data import BLOCKS
 from serving import documents, impressions
@@ -24,8 +26,12 @@ class Down:
 
 
 @pytest.fixture
-def known(server, rng):
-    """A viewer with a past and stored features, float32[du]."""
+def known(server, rng, bundle):
+    """A viewer with a past and stored features, float32[du]; videos have theirs by row, as after a release."""
+    ids, layout, root = bundle.catalogue.ids.tolist(), LAYOUTS[VIDEO.name], server.settings.state
+    keep_catalogue(root, ids)
+    write_rows(root, VIDEO.name, layout, AS_OF, ids, bundle.video_features, defaults(VIDEO.name))
+    server.engine.use(bundle, "with rows")
     stored = rng.random(LAYOUTS[USER.name].width).astype(np.float16)
     features = stored.astype(np.float32)
     packed = PackedFeatures(server.stores.online_features, LAYOUTS)
