@@ -25,13 +25,18 @@ class Down:
         raise StoreUnavailable("away")
 
 
-@pytest.fixture
-def known(server, rng, bundle):
-    """A viewer with a past and stored features, float32[du]; videos have theirs by row, as after a release."""
+@pytest.fixture(autouse=True)
+def rows(server, bundle):
+    """Videos have their features by row, as after a release."""
     ids, layout, root = bundle.catalogue.ids.tolist(), LAYOUTS[VIDEO.name], server.settings.state
     keep_catalogue(root, ids)
     write_rows(root, VIDEO.name, layout, AS_OF, ids, bundle.video_features, defaults(VIDEO.name))
     server.engine.use(bundle, "with rows")
+
+
+@pytest.fixture
+def known(server, rng):
+    """A viewer with a past and stored features, float32[du]."""
     stored = rng.random(LAYOUTS[USER.name].width).astype(np.float16)
     features = stored.astype(np.float32)
     packed = PackedFeatures(server.stores.online_features, LAYOUTS)
