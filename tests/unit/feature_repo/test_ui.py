@@ -20,6 +20,7 @@ def environment(home: Path) -> dict[str, str]:
 
 def test_the_ui_shows_the_views_on_loopback(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
+    (settings.state / "feast").mkdir(parents=True)
     feature_store(settings)
     with socket() as free:
         free.bind(("127.0.0.1", 0))
