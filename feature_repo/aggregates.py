@@ -27,19 +27,20 @@ EPOCH_WEEKDAY = 3
 DAY_US = 86_400_000_000
 HOUR_US = 3_600_000_000
 RATES = {
-    "ctr": ("clicks", "impressions"),
+    "ctr": ("shown_clicks", "impressions"),
     "long_view_rate": ("long_views", "seen"),
-    "like_rate": ("likes", "seen"),
-    "share_rate": ("shares", "seen"),
-    "not_interested_rate": ("not_interested", "seen"),
+    "like_rate": ("seen_likes", "seen"),
+    "share_rate": ("seen_shares", "seen"),
+    "not_interested_rate": ("seen_not_interested", "seen"),
     "mean_watch_fraction": ("fraction_ppm", "seen"),
     "mean_watch_s": ("watch_ms", "seen"),
 }
-"""Rate, its numerator and its denominator, as columns of :func:`facts`."""
+"""Rate, its numerator and its denominator, as columns of :func:`facts`; a numerator counts no other rows."""
 SCALES = {"mean_watch_fraction": PPM, "mean_watch_s": 1_000}
 COUNTED = (
     *("impressions", "clicks", "watches", "watch_ms", "likes", "shares", "not_interested"),
     *("seen", "long_views", "fraction_ppm"),
+    *("shown_clicks", "seen_likes", "seen_shares", "seen_not_interested"),
 )
 _LONGER = {"1d": "7d", "7d": "30d"}
 
@@ -49,7 +50,8 @@ def facts(outcomes: ir.Table, videos: ir.Table) -> ir.Table:
 
     A row counts from ``known_us`` on, its last event in µs since the epoch: before, part of it had not
     happened. ``seen`` are the rows whose watch time is known, none watched included: a watch of unknown
-    length counts as a watch, and is left out of what is measured per video seen.
+    length counts as a watch, and is left out of what is measured per video seen; so is a click without an
+    impression of what is measured per impression.
     """
     of_video = videos.select("video_id", "creator_id", "category")
     t = outcomes.left_join(of_video, "video_id")
@@ -79,6 +81,10 @@ def facts(outcomes: ir.Table, videos: ir.Table) -> ir.Table:
         shares=_integer(t.shared),
         not_interested=_integer(t.not_interested),
         seen=_integer(seen),
+        shown_clicks=_integer(t.shown & t.clicked),
+        seen_likes=_integer(seen & t.liked),
+        seen_shares=_integer(seen & t.shared),
+        seen_not_interested=_integer(seen & t.not_interested),
         long_views=_integer(fraction > 0.5),
         fraction_ppm=(fraction * PPM).round().cast("int64"),
         strength_ppm=(ibis.ifelse(t.not_interested.fill_null(False), 0.0, cared) * PPM).round().cast("int64"),

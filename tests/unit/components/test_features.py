@@ -101,7 +101,7 @@ def test_values_are_those_that_their_dtype_holds(stores: Stores) -> None:
     for view in VIEWS.values():
         rows = snapshot(stores.lake, view.name, END)[1]
         packed = layouts()[view.name]
-        np.testing.assert_array_equal(packed.unpack_many(packed.pack(rows)), rows)
+        np.testing.assert_array_equal(packed.unpack_many(packed.pack(rows)).rows, rows)
 
 
 def test_a_table_of_other_features_is_made_anew(stores: Stores) -> None:

@@ -56,17 +56,21 @@ def counts(rows: Iterable[Row]) -> Counter[str]:
         total["shares"] += row["shared"]
         total["not_interested"] += row["not_interested"]
         total["seen"] += seen
+        total["shown_clicks"] += row["shown"] and row["clicked"]
+        total["seen_likes"] += seen and row["liked"]
+        total["seen_shares"] += seen and row["shared"]
+        total["seen_not_interested"] += seen and row["not_interested"]
         total["long_views"] += seen and row["watch_fraction"] > 0.5
         total["fraction"] += row["watch_fraction"] if seen else 0  # type: ignore[assignment]
     return total
 
 
 RATES = {
-    "ctr": ("clicks", "impressions"),
+    "ctr": ("shown_clicks", "impressions"),
     "long_view_rate": ("long_views", "seen"),
-    "like_rate": ("likes", "seen"),
-    "share_rate": ("shares", "seen"),
-    "not_interested_rate": ("not_interested", "seen"),
+    "like_rate": ("seen_likes", "seen"),
+    "share_rate": ("seen_shares", "seen"),
+    "not_interested_rate": ("seen_not_interested", "seen"),
     "mean_watch_fraction": ("fraction", "seen"),
     "mean_watch_s": ("watch_ms", "seen"),
 }
