@@ -1,14 +1,12 @@
 """An operator's file of parameters is felt while serving, and what is wrong in it is left alone."""
 
 import json
+from dataclasses import replace
 
-import numpy as np
 import pytest
 
-from serving.ranking import BundleRanker
 from serving.rules import AdRules, FunnelConfig, Limits, Rules
 from serving.server import ConfigWatcher
-from tests.support.bundles import tiny_bundle
 from upnext.errors import ConfigError, CorruptData
 
 
@@ -80,9 +78,8 @@ def test_parameters_reach_the_release_that_serves(server):
     assert len(engine.home("ann", 5).slate) == 5
 
 
-def test_weights_of_the_file_stand_in_for_the_releases(tmp_path):
-    bundle = tiny_bundle(tmp_path)
-    ranker = BundleRanker(bundle, {"like": 9.0})
+def test_weights_of_the_file_stand_in_for_the_releases(server):
+    current = server.engine.current
+    bundle, ranker = current.bundle, replace(current.funnel.ranker, override={"like": 9.0})
     assert ranker.weights.like == 9
     assert ranker.weights.watch == bundle.weights.watch
-    assert np.array_equal(bundle.ranker_videos, bundle.video_features, equal_nan=True)
