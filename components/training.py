@@ -1,6 +1,6 @@
 """The ranker's examples completed with what the retrievers and the event log say of them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -72,8 +72,8 @@ class Completer:
 
     The retrievers were fitted on what came before the ranker's window, popularity is of its start; what
     streams say is of the moment before each example.
-    region, language: int32[n_users], as :class:`models.crosses.Viewers` wants them; places: int64[n_users, 2],
-    devices and regions as the user tower wants them.
+    region, language: int32[n_users], as :class:`models.crosses.Viewers` wants them
+    places: int64[n_users, 2], devices and regions as the user tower wants them
     """
 
     data: Dataset
