@@ -50,6 +50,7 @@ def bind(job: Job, out: Path, at: datetime | None = None, index: Path | None = N
         "neighbours": job.input("als") / "neighbours",
         "towers": work / "towers",
         "ranker": job.input("ranker") / "model",
+        "weights.json": job.input("ranker") / "weights.json",
     }
     if index is not None:
         parts["index"] = index

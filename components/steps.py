@@ -178,29 +178,42 @@ def champion_towers(job: Job, data: "Dataset", config: "TwoTowerConfig") -> "tup
 
 def ranker(job: Job) -> Outcome:
     """Examples with the retrievers' scores -> the multi-task ranker and the weights of its heads."""
-    from components.examples import load_layouts
-    from components.training import rank_data
-    from feature_repo.request import ranker_schema
+    from components.training import Completer, train_ranker
+    from components.weights import choose_weights
+    from feature_repo.offline import aligned
+    from feature_repo.specs import VIDEO
     from models.dataset import Dataset
-    from models.ranker import RankerConfig, fit
+    from models.rank_train import RankerConfig
+    from models.scorer import Scorer
 
     config = step_config(job, "ranker", RankerConfig)
-    schema = ranker_schema(load_layouts(job.input("examples")))
     data = Dataset.load(job.input("examples"))
     with connect(job.settings) as stores:
-        train, valid = rank_data(job, data, stores.lake)
+        completer = Completer.of(job, data, stores.lake)
+        start = _time(data.split.valid_start)
+        videos = aligned(stores.lake, VIDEO.name, start, data.catalogue.ids)
+    train, valid = (completer.part(job, part) for part in ("train", "valid"))
     with progress("ranker") as told:
-        model = fit(train, valid, schema, config, progress=lambda epoch, *_: told(epoch, config.epochs))
-    model.save(job.out / "model")
-    figures = model.report["valid"]
+        report, timing, champion = train_ranker(job, train, valid, completer.schema, config, told)
+    weights, weighed = choose_weights(completer, Scorer.load(job.out / "model"), videos)
+    weights.save(job.out / "weights.json")
     metrics = {
         f"valid.{head}.{name}": float(value)
-        for head, each in figures.items()
+        for head, each in report["valid"].items()
         for name, value in each.items()
         if value is not None and np.isfinite(value)
     }
-    sizes = {"train_examples": float(len(train)), "valid_examples": float(len(valid))}
-    return Outcome({**sizes, **metrics}, params_of(config), details={"notes": model.report["notes"]})
+    return Outcome(
+        {
+            "train_examples": float(len(train)),
+            "valid_examples": float(len(valid)),
+            "samples_per_s": timing.rows / max(timing.seconds, 1e-9),
+            "waiting_share": timing.waiting_s / max(timing.seconds, 1e-9),
+            **metrics,
+        },
+        {**params_of(config), "warm_start": champion},
+        details={"notes": report["notes"], "weights": weighed},
+    )
 
 
 def index(job: Job) -> Outcome:

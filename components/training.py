@@ -1,7 +1,10 @@
 """The ranker's examples completed with what the retrievers and the event log say of them."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -19,65 +22,130 @@ from models import viewer_inputs
 from models.affinity import Affinities
 from models.als import AlsModel
 from models.crosses import LENGTH, Crosses, Viewers
-from models.dataset import Dataset
+from models.dataset import Dataset, Examples
 from models.layout import FeatureLayout
 from models.popularity import Popularity
-from models.rank_data import RankData, RankSchema
+from models.rank_data import Pasts, RankData, RankSchema
+from models.rank_train import RankerConfig, Timing
+from models.ranker import fit
+from models.ranker_ddp import fit_in_processes
+from models.scorer import Scorer
 from models.towers import Towers
 from upnext.ports import Lake
+from upnext.releases import Releases
+from upnext.settings import Settings
 
 
-def rank_data(
-    job: Job, data: Dataset, lake: Lake, parts: Sequence[str] = ("train", "valid")
-) -> list[RankData]:
-    """Examples of each part with what is computed per request, which sees only what was known at their time.
+def champion_ranker(settings: Settings) -> tuple[str, Path | None]:
+    """The champion's version and the folder of its ranker, to go on from; nothing where there is none."""
+    releases = Releases(settings)
+    version = releases.version("champion")
+    return ("none", None) if version is None else (version, releases.resolve(version).path / "ranker")
+
+
+def train_ranker(
+    job: Job,
+    train: RankData,
+    valid: RankData,
+    schema: RankSchema,
+    config: RankerConfig,
+    told: Callable[[int, int], None],
+) -> tuple[dict[str, Any], Timing, str]:
+    """Write the interval's ranker; its report, what training took, and the version that it went on from."""
+    version, start = champion_ranker(job.settings)
+    folder = job.out / "model"
+    if config.processes > 1:
+        with TemporaryDirectory(dir=job.out) as shared:
+            made, timing = fit_in_processes(train, valid, schema, config, start, Path(shared))
+            made.rename(folder)
+    else:
+        model = fit(train, valid, schema, config, start, lambda epoch, *_: told(epoch, config.epochs))
+        model.save(folder, valid)
+        timing = model.timing
+    report: dict[str, Any] = Scorer.load(folder).meta["report"]
+    return report, timing, version if report["warm_start"] else "none"
+
+
+@dataclass(frozen=True)
+class Completer:
+    """Adds to examples what is computed per request, which sees only what was known at their time.
 
     The retrievers were fitted on what came before the ranker's window, popularity is of its start; what
-    streams say is of the moment before each example. Logged features take the place of computed ones
-    (:mod:`components.logged`).
+    streams say is of the moment before each example.
+    region, language: int32[n_users], as :class:`models.crosses.Viewers` wants them
+    places: int64[n_users, 2], devices and regions as the user tower wants them
     """
-    layouts = load_layouts(job.input("examples"))
-    schema = ranker_schema(layouts)
-    als, towers = AlsModel.load(job.input("als") / "model"), Towers.load(job.input("two_tower") / "model")
-    outcomes = lake.read("outcomes")
-    popularity = Popularity.of(outcomes, data.catalogue, data.split.history_end)
-    crosses = Crosses(data.catalogue, als.factors, towers.items, popularity, _visual(lake, data))
-    where = viewer_places(lake, data.users)
-    users = lake.read("users", ["user_id", "region", "language"])
-    place = pc.index_in(pa.array(data.users), users["user_id"].combine_chunks())
-    region = crosses.region_codes(users["region"].combine_chunks().take(place).to_pylist())
-    language = crosses.language_codes(users["language"].combine_chunks().take(place).to_pylist())
-    split, catalogue = data.split, data.catalogue
-    moments = Moments.of(lake, catalogue, data.users, split.history_end, split.until)
-    affinities = Affinities.of(layouts[USER.name].names, layouts[VIDEO.name].names)
 
-    def complete(part: str) -> RankData:
-        rows = data.examples[part]
+    data: Dataset
+    als: AlsModel
+    towers: Towers
+    crosses: Crosses
+    moments: Moments
+    affinities: Affinities
+    region: NDArray[np.int32]
+    language: NDArray[np.int32]
+    places: NDArray[np.int64]
+    layouts: Mapping[str, FeatureLayout]
+    schema: RankSchema
+
+    @classmethod
+    def of(cls, job: Job, data: Dataset, lake: Lake) -> Self:
+        layouts = load_layouts(job.input("examples"))
+        als = AlsModel.load(job.input("als") / "model")
+        towers = Towers.load(job.input("two_tower") / "model")
+        split, catalogue = data.split, data.catalogue
+        popularity = Popularity.of(lake.read("outcomes"), catalogue, split.history_end)
+        crosses = Crosses(catalogue, als.factors, towers.items, popularity, _visual(lake, data))
+        users = lake.read("users", ["user_id", "region", "language"])
+        place = pc.index_in(pa.array(data.users), users["user_id"].combine_chunks())
+        return cls(
+            data=data,
+            als=als,
+            towers=towers,
+            crosses=crosses,
+            moments=Moments.of(lake, catalogue, data.users, split.history_end, split.until),
+            affinities=Affinities.of(layouts[USER.name].names, layouts[VIDEO.name].names),
+            region=crosses.region_codes(users["region"].combine_chunks().take(place).to_pylist()),
+            language=crosses.language_codes(users["language"].combine_chunks().take(place).to_pylist()),
+            places=viewer_places(lake, data.users),
+            layouts=layouts,
+            schema=replace(ranker_schema(layouts), vector=towers.embeddings.shape[1]),
+        )
+
+    def viewers(self, user: NDArray[np.int32], ts: NDArray[np.int64]) -> Viewers:
+        """Users int32[B] as they were just before times int64[B]."""
+        histories = self.data.interactions.histories(user, ts, LENGTH)
+        return Viewers(
+            histories=histories,
+            als=self.als.fold_in(histories),
+            tower=self.towers.encode(histories, viewer_inputs.context(ts, self.places[user])),
+            now=ts,
+            region=self.region[user],
+            language=self.language[user],
+        )
+
+    def part(self, job: Job, name: str) -> RankData:
+        """One part of the examples; logged features take the place of computed ones (components.logged)."""
+        read = self.complete(self.data.examples[name])
+        logged = LoggedCross.load(logged_file(job.input("examples"), name))
+        return replace(read, cross=logged.over(read.cross, self.schema.cross))
+
+    def complete(self, rows: Examples) -> RankData:
+        """Any examples, in the columns that the ranker reads."""
         _, first, viewer = np.unique(
             np.stack([rows.user.astype(np.int64), rows.ts]), axis=1, return_index=True, return_inverse=True
         )
-        user, ts = rows.user[first], rows.ts[first]
-        histories = data.interactions.histories(user, ts, LENGTH)
-        viewers = Viewers(
-            histories=histories,
-            als=als.fold_in(histories),
-            tower=towers.encode(histories, viewer_inputs.context(ts, where[user])),
-            now=ts,
-            region=region[user],
-            language=language[user],
-        )
-        _, query = moments.searches.latest(rows.user, rows.ts)
+        viewer = viewer.ravel().astype(np.int32)
+        viewers = self.viewers(rows.user[first], rows.ts[first])
+        _, query = self.moments.searches.latest(rows.user, rows.ts)
         candidates = of_candidates(
-            crosses.pairs(viewers, viewer.ravel(), rows.video),
-            affinities.features(rows.user_features, rows.video_features, query),
-            moments.videos.features(rows.video, rows.ts),
-            moments.users.features(rows.user, rows.ts),
+            self.crosses.pairs(viewers, viewer, rows.video),
+            self.affinities.features(rows.user_features, rows.video_features, query),
+            self.moments.videos.features(rows.video, rows.ts),
+            self.moments.users.features(rows.user, rows.ts),
         )
-        read = _read(RankData.of(rows, candidates), schema, layouts)
-        logged = LoggedCross.load(logged_file(job.input("examples"), part))
-        return replace(read, cross=logged.over(read.cross, schema.cross))
-
-    return [complete(part) for part in parts]
+        pasts = Pasts(self.towers.embeddings, viewers.histories, viewer, rows.video)
+        return _read(RankData.of(rows, candidates, pasts), self.schema, self.layouts)
 
 
 def _visual(lake: Lake, data: Dataset) -> NDArray[np.float32] | None:

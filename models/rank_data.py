@@ -1,7 +1,8 @@
 """What the ranker reads: four blocks of features by name, and labels. Free of torch, for serving too."""
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from typing import Any, Self
@@ -10,10 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.dataset import Examples
+from models.history import Histories
+from models.rank_scale import Scale
 from upnext.errors import ConfigError, CorruptData, LayoutMismatch
 
 BLOCKS = ("user", "context", "video", "cross")
 """Blocks in the order in which the ranker joins them."""
+COMPARED = ("candidate", "past", "strength", "age_s")
+"""Inputs by which a candidate is held against the history."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +26,7 @@ class RankSchema:
     """Names of the ranker's inputs, and the hashes of the layouts that they are packed in.
 
     user_layout, video_layout: :attr:`models.layout.FeatureLayout.hash`; empty where a block is not stored.
+    vector: length of the videos' vectors by which a candidate is held against the history; 0 for none.
     """
 
     user: tuple[str, ...]
@@ -29,6 +35,7 @@ class RankSchema:
     cross: tuple[str, ...]
     user_layout: str = ""
     video_layout: str = ""
+    vector: int = 0
 
     def __post_init__(self) -> None:
         for block in BLOCKS:
@@ -69,10 +76,45 @@ class RankSchema:
 
 
 @dataclass(frozen=True)
+class Compared:
+    """One viewer's candidates and history as vectors.
+
+    candidate: float32[C, E]; past: float32[L, E]; strength, age_s: float32[L]. No entry is padding.
+    """
+
+    candidate: NDArray[np.float32]
+    past: NDArray[np.float32]
+    strength: NDArray[np.float32]
+    age_s: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, vectors: NDArray[np.float32], rows: NDArray[np.int32], history: Histories) -> Self:
+        """Candidates int32[C], rows of ``vectors`` float32[n, E], beside the one viewer of ``history``."""
+        held = history.mask[0]
+        past = history.rows[0, held]
+        return cls(vectors[rows], vectors[past], history.strength[0, held], history.age_s[0, held])
+
+
+@dataclass(frozen=True)
+class Pasts:
+    """What the videos of k rows are held against.
+
+    vectors: float32[n, E]; histories: [V, L], in rows of ``vectors``.
+    viewer, video: int32[k], rows of ``histories`` and of ``vectors``.
+    """
+
+    vectors: NDArray[np.float32]
+    histories: Histories
+    viewer: NDArray[np.int32]
+    video: NDArray[np.int32]
+
+
+@dataclass(frozen=True)
 class RankData:
     """k rows for the ranker: float32[k, d] per block, NaN unknown; labels float32[k] by head, NaN unknown.
 
     position: int32[k], place in the slate, -1 unknown. shown: bool[k], False for a sampled video.
+    pasts: where the schema has vectors.
     """
 
     user: NDArray[np.float32]
@@ -82,13 +124,14 @@ class RankData:
     position: NDArray[np.int32]
     shown: NDArray[np.bool_]
     labels: dict[str, NDArray[np.float32]]
+    pasts: Pasts | None = None
 
     def __len__(self) -> int:
         return len(self.shown)
 
     @classmethod
-    def of(cls, examples: Examples, cross: NDArray[np.float32]) -> Self:
-        """Examples with their cross features, float32[k, dx]."""
+    def of(cls, examples: Examples, cross: NDArray[np.float32], pasts: Pasts | None = None) -> Self:
+        """Examples with their cross features, float32[k, dx], and what they are held against."""
         return cls(
             user=examples.user_features,
             context=examples.context,
@@ -97,13 +140,48 @@ class RankData:
             position=examples.position,
             shown=examples.shown,
             labels=examples.labels,
+            pasts=pasts,
         )
 
-    def inputs(self, schema: RankSchema) -> NDArray[np.float32]:
-        """All blocks side by side, float32[k, d]; LayoutMismatch where a block is not as the schema says."""
+    def __getitem__(self, which: slice | NDArray[Any]) -> "RankData":
+        """Some of the rows."""
+        pasts = self.pasts and replace(
+            self.pasts, viewer=self.pasts.viewer[which], video=self.pasts.video[which]
+        )
+        columns = {name: getattr(self, name)[which] for name in (*BLOCKS, "position", "shown")}
+        labels = {head: label[which] for head, label in self.labels.items()}
+        return RankData(**columns, labels=labels, pasts=pasts)
+
+    @property
+    def viewer(self) -> NDArray[np.int32]:
+        """int32[k], a number for each viewer at a moment; without pasts every row is of its own."""
+        return np.arange(len(self), dtype=np.int32) if self.pasts is None else self.pasts.viewer
+
+    def check(self, schema: RankSchema) -> None:
+        """Raise LayoutMismatch where a block is not as the schema says."""
         for block in BLOCKS:
             schema.check(block, getattr(self, block).shape[1])
-        return np.concatenate([getattr(self, block) for block in BLOCKS], axis=1, dtype=np.float32)
+
+    def inputs(self, scales: Mapping[str, Scale]) -> NDArray[np.float32]:
+        """All blocks normalised, side by side, float32[k, D]."""
+        parts = [scales[block].apply(getattr(self, block)) for block in BLOCKS]
+        return np.concatenate(parts, axis=1, dtype=np.float32)
+
+    def held_against(self, schema: RankSchema) -> tuple[NDArray[np.int32], NDArray[np.float32], Histories]:
+        """Rows of the videos int32[k] in vectors float32[n, E], and the histories of viewers.
+
+        Without vectors in the schema, E and the histories are empty. LayoutMismatch where they are of another
+        length.
+        """
+        if not schema.vector:
+            return np.zeros(len(self), np.int32), np.zeros((1, 0), np.float32), Histories.empty(0, 0)
+        length = self.pasts.vectors.shape[1] if self.pasts else 0
+        if self.pasts is None or length != schema.vector:
+            raise LayoutMismatch(
+                f"the videos' vectors have the length {length}, the ranker compares {schema.vector}: "
+                "train it on these towers"
+            )
+        return self.pasts.video, self.pasts.vectors, self.pasts.histories
 
     def relevant(self) -> NDArray[np.float32]:
         """The label of ``relevance``, float32[k]: 1 engaged with, 0 sampled or objected to, NaN otherwise.

@@ -1,65 +1,105 @@
-"""The ranker as an ONNX graph, checked to answer as torch does."""
+"""The ranker as an ONNX graph, checked to answer as the network that was trained."""
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.rank_data import BLOCKS, RankSchema
-from models.rank_net import RankNet, Served
+from models.history import Histories
+from models.rank_calibration import Calibration
+from models.rank_data import BLOCKS, COMPARED, Compared, Pasts, RankData, RankSchema
+from models.rank_net import RankNet
+from models.rank_scale import Scale
+from models.rank_served import Served
+from models.rank_targets import PROBABILITIES, Targets
+from models.rank_train import Rows, predict
 from models.scorer import MODEL, Scorer
 from upnext.errors import CorruptData
 
 PARITY = 2e-4  # greatest difference of torch and ONNX, relative to 1 + |value|
 OPSET = 18
 
-Blocks = dict[str, NDArray[np.float32]]
 
-
-def export(served: Served, schema: RankSchema, folder: Path) -> None:
+def export(
+    net: RankNet,
+    calibration: Calibration,
+    schema: RankSchema,
+    scales: Mapping[str, Scale],
+    folder: Path,
+) -> None:
     """Write the graph into a folder that has its description; CorruptData where it answers otherwise."""
-    widths = [len(schema.block(block)) for block in BLOCKS]
-    rows = np.split(_probe(served.net, 16), np.cumsum(widths)[:-1], axis=1)
-    blocks = dict(zip(BLOCKS, rows, strict=True))
-    _write(served, blocks, folder / MODEL)
-    _require_parity(served, Scorer.load(folder), blocks)
+    probe = _probe(schema, scales, 16, 5)
+    _write(Served(net, calibration).eval(), _inputs(probe, scales), folder / MODEL)
+    scorer = Scorer.load(folder)
+    for rows in (probe, _probe(schema, scales, 3, 0)):
+        _require_parity(net, calibration, rows, Rows.of(rows, schema, scales, _unknown(len(rows))), scorer)
 
 
-def _probe(net: RankNet, count: int) -> NDArray[np.float32]:
-    """Made-up inputs over the range that the network knows, float32[count, d], some unknown."""
-    rng = np.random.default_rng(0)
-    mean, std = net.normalise.mean.numpy(), net.normalise.std.numpy()
-    rows = (mean + std * rng.normal(size=(count, len(mean)))).astype(np.float32)
-    rows[rng.random(rows.shape) < 0.1] = np.nan
-    return rows
+def _probe(schema: RankSchema, scales: Mapping[str, Scale], count: int, entries: int) -> RankData:
+    """One made-up viewer with ``count`` videos over the range that the network knows, some inputs unknown."""
+    rng = np.random.default_rng(entries)
+    blocks = {}
+    for block, scale in scales.items():
+        rows = (scale.mean + scale.std * rng.normal(size=(count, len(scale.mean)))).astype(np.float32)
+        rows[rng.random(rows.shape) < 0.1] = np.nan
+        blocks[block] = np.repeat(rows[:1], count, axis=0) if block in ("user", "context") else rows
+    past = Histories(
+        np.arange(entries, dtype=np.int32)[None],
+        rng.uniform(-1, 3, (1, entries)).astype(np.float32),
+        rng.uniform(0, 1e6, (1, entries)).astype(np.float32),
+    )
+    vectors = rng.normal(size=(max(count, entries), schema.vector)).astype(np.float32)
+    videos = np.arange(count, dtype=np.int32)
+    pasts = Pasts(vectors, past, np.zeros(count, np.int32), videos) if schema.vector else None
+    shown = np.ones(count, np.bool_)
+    return RankData(**blocks, position=np.full(count, -1, np.int32), shown=shown, labels={}, pasts=pasts)
 
 
-def _write(served: Served, blocks: dict[str, NDArray[np.float32]], path: Path) -> None:
-    names = list(BLOCKS)
+def _inputs(rows: RankData, scales: Mapping[str, Scale]) -> dict[str, NDArray[np.float32]]:
+    """What the graph is asked for rows of one viewer."""
+    inputs = {block: scales[block].apply(getattr(rows, block)) for block in BLOCKS}
+    inputs |= {block: inputs[block][:1] for block in ("user", "context")}
+    if rows.pasts is not None:
+        compared = Compared.of(rows.pasts.vectors, rows.pasts.video, rows.pasts.histories)
+        inputs |= {name: getattr(compared, name) for name in COMPARED}
+    return inputs
+
+
+def _write(served: Served, inputs: dict[str, NDArray[np.float32]], path: Path) -> None:
+    many = {"video": "videos", "cross": "videos", "candidate": "videos"}
+    many |= dict.fromkeys(("past", "strength", "age_s"), "entries")
+    axes = {name: {0: axis} for name, axis in many.items() if name in inputs}
     with warnings.catch_warnings():
         # The exporter that replaces this one takes 7 s more for the same graph.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             served,
-            tuple(torch.from_numpy(blocks[name]) for name in names),
+            tuple(torch.from_numpy(np.ascontiguousarray(rows)) for rows in inputs.values()),
             str(path),
-            input_names=names,
+            input_names=list(inputs),
             output_names=["scores"],
-            dynamic_axes={name: {0: f"{name}_rows"} for name in names} | {"scores": {0: "rows"}},
+            dynamic_axes=axes | {"scores": {0: "videos"}},
             opset_version=OPSET,
             dynamo=False,
         )
 
 
-def _require_parity(served: Served, scorer: Scorer, blocks: dict[str, NDArray[np.float32]]) -> None:
-    """Torch and ONNX must give the same, for one viewer with many videos and for many viewers."""
-    one = {name: rows[:1] if name in ("user", "context") else rows for name, rows in blocks.items()}
-    for case in (one, blocks):
-        with torch.inference_mode():
-            expected = served(*(torch.from_numpy(case[name]) for name in BLOCKS)).numpy()
-        got = np.stack(list(scorer.run(**case).values()), axis=1)
-        gap = float((np.abs(got - expected) / (1 + np.abs(expected))).max())
-        if not gap <= PARITY:
-            raise CorruptData(f"the exported ranker differs from the trained one by {gap:.2g}, over {PARITY}")
+def _unknown(count: int) -> Targets:
+    """Rows without a label."""
+    nothing = np.zeros((count, len(PROBABILITIES)), np.float32)
+    return Targets(nothing, nothing, np.full(count, -1, np.int64))
+
+
+def _require_parity(
+    net: RankNet, calibration: Calibration, data: RankData, rows: Rows, scorer: Scorer
+) -> None:
+    """The graph must answer for some rows as the network that was trained does."""
+    logits, seconds = predict(net, rows, calibration.seconds)
+    expected = np.column_stack([calibration.probabilities(logits), seconds])
+    got = np.stack(list(scorer.score_batch(data).values()), axis=1)
+    gap = float((np.abs(got - expected) / (1 + np.abs(expected))).max())
+    if not gap <= PARITY:
+        raise CorruptData(f"the exported ranker differs from the trained one by {gap:.2g}, over {PARITY}")

@@ -1,86 +1,18 @@
-"""The ranker's network: normalisation, low-rank DCN-v2, and a mixture of experts with one gate per head.
+"""The ranker's network: target attention, low-rank DCN-v2, and a mixture of experts with one gate per head.
 
-Wang et al. 2021 (DCN V2) for the cross layers, Ma et al. 2018 (MMoE) for the gates. N rows, D inputs after
-normalisation, H heads, E experts.
+Wang et al. 2021 (DCN V2) for the cross layers, Ma et al. 2018 (MMoE) for the gates. N rows, D inputs, W
+outputs of the attention, H heads, X experts.
 """
 
 from dataclasses import dataclass
+from typing import cast
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-CLIP = 20.0  # standard deviations; the best candidates' scores lie far above those of sampled videos
-SAMPLE = 100_000  # rows that are enough for a mean and a spread
+from models.attention import STEEPEST, TargetAttention, attend
+
 POSITIONS = 64  # 0 unknown, then places 0 to 61, then all deeper ones
-
-
-@dataclass(frozen=True)
-class Moments:
-    """How numeric inputs are put on one scale, found on the training rows.
-
-    log: bool[D], sign(x)·log(1 + |x|) is taken first; mean, std: float32[D], after that;
-    missing: int64[M], columns that are sometimes unknown and get an indicator.
-    """
-
-    log: NDArray[np.bool_]
-    mean: NDArray[np.float32]
-    std: NDArray[np.float32]
-    missing: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, rows: NDArray[np.float32]) -> "Moments":
-        """From float32[N, D]; the logarithm is taken of columns whose tails it shortens.
-
-        Some SAMPLE rows, evenly spaced, give the moments; all of them tell what is ever unknown.
-        """
-        missing = np.flatnonzero(~np.isfinite(rows).all(axis=0))
-        rows = rows[:: max(1, len(rows) // SAMPLE)]
-        plain = np.where(np.isfinite(rows), rows, np.nan).astype(np.float64)
-        logged = np.sign(plain) * np.log1p(np.abs(plain))
-        log = _kurtosis(logged) < _kurtosis(plain)
-        chosen = np.where(log, logged, plain)
-        mean, std = _moments(chosen)
-        return cls(log, mean.astype(np.float32), np.where(std > 1e-6, std, 1).astype(np.float32), missing)
-
-
-def _moments(rows: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    known = ~np.isnan(rows)
-    count = np.maximum(known.sum(axis=0), 1)
-    mean = np.where(known, rows, 0).sum(axis=0) / count
-    return mean, np.sqrt(np.where(known, (rows - mean) ** 2, 0).sum(axis=0) / count)
-
-
-def _kurtosis(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    mean, std = _moments(rows)
-    scaled = np.where(np.isnan(rows), 0, rows - mean) / np.maximum(std, 1e-9)
-    return np.asarray((scaled**4).mean(axis=0))
-
-
-class Normalise(nn.Module):
-    """float32[N, D] with NaN to float32[N, D + M] without: standardised inputs, then what was unknown."""
-
-    log: Tensor
-    mean: Tensor
-    std: Tensor
-    missing: Tensor
-
-    def __init__(self, moments: Moments) -> None:
-        super().__init__()
-        self.register_buffer("log", torch.tensor(moments.log))
-        self.register_buffer("mean", torch.tensor(moments.mean))
-        self.register_buffer("std", torch.tensor(moments.std))
-        self.register_buffer("missing", torch.tensor(moments.missing))
-        self.width = len(moments.mean) + len(moments.missing)
-
-    def forward(self, x: Tensor) -> Tensor:
-        known = x.abs() < torch.inf
-        x = torch.where(known, x, 0.0)
-        x = torch.where(self.log, torch.sign(x) * torch.log1p(x.abs()), x)
-        x = ((x - self.mean) / self.std).clamp(-CLIP, CLIP)
-        x = torch.where(known, x, 0.0)
-        return torch.cat([x, (~known).float()[:, self.missing]], dim=1)
 
 
 class CrossLayer(nn.Module):
@@ -108,16 +40,45 @@ class Shape:
     experts: int
     rank: int
     layers: int
+    viewer: int
+    """Inputs that are the same for all of a viewer's candidates, after normalisation; the first ones."""
+    video: int
+    """Inputs that are the candidate's own."""
+    vector: int
+    """Length of a video's vector; 0 leaves the attention out."""
+    attention: int
+    attention_heads: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """N rows in V groups, each of a viewer's rows.
+
+    inputs: float32[N, D], normalised, the viewer's first; candidate: float32[N, E]
+    group, slot: int64[N], the row's group and its number there
+    past: float32[V, L, E]; strength, age_s: float32[V, L]; mask: bool[V, L], False for padding
+    """
+
+    inputs: Tensor
+    candidate: Tensor
+    group: Tensor
+    slot: Tensor
+    past: Tensor
+    strength: Tensor
+    age_s: Tensor
+    mask: Tensor
 
 
 class RankNet(nn.Module):
-    """Joined inputs float32[N, d] to logits: of heads float32[N, H], of watch-time bins float32[N, bins]."""
+    """A batch to logits: of heads float32[N, H], of watch-time bins float32[N, bins]."""
 
-    def __init__(self, shape: Shape, moments: Moments) -> None:
+    def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.shape = shape
-        self.normalise = Normalise(moments)
-        width = self.normalise.width
+        width = shape.viewer + shape.video
+        if shape.vector:
+            self.attention = TargetAttention(shape.vector, shape.attention, shape.attention_heads)
+            width += 2 * shape.attention
         self.crosses = nn.ModuleList(CrossLayer(width, shape.rank) for _ in range(shape.layers))
         self.bottom = nn.Linear(width, shape.width)
         self.experts = nn.Linear(shape.width, shape.experts * (shape.width // 2))
@@ -128,17 +89,13 @@ class RankNet(nn.Module):
         self.position = nn.Embedding(POSITIONS, shape.heads)
         nn.init.zeros_(self.position.weight)
 
-    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        return self.predict(self.normalise(inputs))
-
-    def predict(self, x0: Tensor) -> tuple[Tensor, Tensor]:
-        """The same from normalised inputs float32[N, D], which training computes but once."""
-        x = x0
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        x0 = x = self._joined(batch)
         for layer in self.crosses:
             x = layer(x0, x)
         heads, experts = self.shape.heads, self.shape.experts
         mixed = self.experts(self.bottom(x).relu()).relu().unflatten(1, (experts, self.shape.width // 2))
-        gates = self.gates(x).unflatten(1, (heads + 1, experts)).softmax(dim=2)
+        gates = self.gates(x).clamp(-STEEPEST, STEEPEST).unflatten(1, (heads + 1, experts)).softmax(dim=2)
         towers = gates @ mixed  # [N, H + 1, width / 2]
         logits = (towers[:, :heads] * self.tops).sum(dim=2) + self.wide(x0)
         return logits, self.watch(towers[:, heads])
@@ -148,34 +105,29 @@ class RankNet(nn.Module):
         bias: Tensor = self.position(torch.clamp(position + 1, 0, POSITIONS - 1))
         return bias
 
+    @property
+    def cross_layers(self) -> list[CrossLayer]:
+        return cast(list[CrossLayer], list(self.crosses))
 
-class Served(nn.Module):
-    """What is exported: blocks in, one float32[C, heads + 1] out, probabilities and then expected seconds.
+    def forget_attention(self) -> None:
+        """Begin anew with what reads videos' vectors: directions mean something else in other towers."""
+        shape = self.shape
+        self.attention = TargetAttention(shape.vector, shape.attention, shape.attention_heads)
+        readers = [self.bottom, self.gates, self.wide, *(layer.down for layer in self.cross_layers)]
+        with torch.no_grad():
+            for reader in readers:
+                reader.weight[:, shape.viewer + shape.video :] = 0
 
-    user and context: float32[1, d] for one viewer, or [C, d]; video and cross: float32[C, d].
-    """
-
-    scale: Tensor
-    shift: Tensor
-    seconds: Tensor
-
-    def __init__(
-        self,
-        net: RankNet,
-        scale: NDArray[np.float32],
-        shift: NDArray[np.float32],
-        seconds: NDArray[np.float32],
-    ) -> None:
-        super().__init__()
-        self.net = net
-        self.register_buffer("scale", torch.tensor(scale))
-        self.register_buffer("shift", torch.tensor(shift))
-        self.register_buffer("seconds", torch.tensor(seconds))
-
-    def forward(self, user: Tensor, context: Tensor, video: Tensor, cross: Tensor) -> Tensor:
-        rows = cross.shape[0]
-        blocks = [user.expand(rows, -1), context.expand(rows, -1), video, cross]
-        logits, bins = self.net(torch.cat(blocks, dim=1))
-        probabilities = torch.sigmoid(logits * self.scale + self.shift)
-        seconds = bins.softmax(dim=1) @ self.seconds
-        return torch.cat([probabilities, seconds[:, None]], dim=1)
+    def _joined(self, batch: Batch) -> Tensor:
+        """Inputs, what of the history is like the candidate, and the candidate as the attention sees it."""
+        if not self.shape.vector:
+            return batch.inputs
+        keys, values, worth = self.attention.entries(batch.past, batch.strength, batch.age_s)
+        worth = worth.masked_fill(~batch.mask[:, None], -torch.inf)
+        queries = self.attention.queries(batch.candidate)
+        # A group's rows side by side, so that none needs a copy of its viewer's keys and values.
+        size = int(batch.slot.max()) + 1 if len(batch.slot) else 0
+        asked = queries.new_zeros(len(keys), size, *queries.shape[1:])
+        asked = asked.index_put((batch.group, batch.slot), queries).transpose(1, 2)  # [V, A, size, d]
+        found = attend(asked @ keys + worth[:, :, None], values).transpose(1, 2)[batch.group, batch.slot]
+        return torch.cat([batch.inputs, found.flatten(1), queries.flatten(1)], dim=1)

@@ -6,77 +6,56 @@ Heads: P(click), P(watched more than half), P(like), P(share) and P(not interest
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import asdict, dataclass
-from math import cos, pi
+from hashlib import sha256
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn import functional as F
 
-from models import metrics
-from models.adam import AdamW
-from models.rank_data import RankData, RankSchema
+from models.rank_calibration import Calibration, figures
+from models.rank_data import BLOCKS, RankData, RankSchema
 from models.rank_export import export
-from models.rank_net import Moments, RankNet, Served, Shape
-from models.rank_targets import CONSTANT, PROBABILITIES, Plan, Targets, platt
+from models.rank_net import RankNet, Shape
+from models.rank_precision import choose_precision
+from models.rank_scale import Scale
+from models.rank_targets import CONSTANT, PROBABILITIES, Plan
+from models.rank_train import Progress, RankerConfig, Rows, Timing, predict, train
 from models.scorer import META
-from upnext.errors import CorruptData, DataError, EmptyData
+from models.workers import Workers
+from upnext.errors import CorruptData, EmptyData
 
 HEADS = (*PROBABILITIES, "watch_s")
 WEIGHTS = "ranker.pt"
-WATCH_LOSS = 0.25  # weight of the bins' cross-entropy, a few nats, beside losses of half a nat
-
-Progress = Callable[[int, float, float], None]
-
-
-@dataclass(frozen=True)
-class RankerConfig:
-    """How the ranker is trained."""
-
-    epochs: int = 12
-    """At most; it stops earlier when the validation loss does not fall."""
-    patience: int = 2
-    """Epochs without a fall before it stops."""
-    batch_size: int = 2_048
-    """Rows."""
-    learning_rate: float = 2e-3
-    """At the start; it falls to 0 as a half cosine over all epochs."""
-    weight_decay: float = 1e-4
-    width: int = 96
-    """Units of the shared bottom; an expert has half as many."""
-    experts: int = 4
-    rank: int = 24
-    """Of the cross layers."""
-    layers: int = 2
-    """Cross layers."""
-    bins: int = 32
-    """Bins of watch time at most."""
-    seed: int = 0
-    threads: int = 1
-    """More help only where the cores are idle: on shared ones they wait for each other."""
 
 
 @dataclass(frozen=True)
 class Ranker:
-    """A trained ranker. scale, shift: float32[H], calibrated logit = logit · scale + shift."""
+    """A trained ranker."""
 
     net: RankNet
     schema: RankSchema
     config: RankerConfig
+    scales: dict[str, Scale]
+    """By block of inputs."""
     plan: Plan
-    scale: NDArray[np.float32]
-    shift: NDArray[np.float32]
+    calibration: Calibration
+    vectors: str
+    """SHA-256 of the videos' vectors that it learned to compare; empty for none."""
     report: dict[str, Any]
+    timing: Timing
+    """What the training took; not in the report, which is the same for the same seed."""
 
-    def save(self, folder: Path) -> None:
-        """Write the ONNX graph, its description and the weights; checks that ONNX answers as torch does."""
+    def save(self, folder: Path, valid: RankData | None = None) -> None:
+        """Write the ONNX graph, its description and the weights; checks that ONNX answers as torch does.
+
+        With validation rows, the int8 graph takes the fp32 one's place where it is as good and faster.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         torch.save(self.net.state_dict(), folder / WEIGHTS)
         meta = {
@@ -84,21 +63,27 @@ class Ranker:
             "schema_hash": self.schema.hash,
             "heads": HEADS,
             "shape": asdict(self.net.shape),
+            "scales": {block: each.to_dict() for block, each in self.scales.items()},
+            "vectors": self.vectors,
             "edges": self.plan.edges.tolist(),
             "config": asdict(self.config),
             "report": self.report,
         }
         (folder / META).write_text(json.dumps(meta, indent=1))
-        export(Served(self.net, self.scale, self.shift, self.plan.means).eval(), self.schema, folder)
+        export(self.net, self.calibration, self.schema, self.scales, folder)
+        if valid is not None:
+            meta["precision"] = choose_precision(folder, valid, self.plan)
+            (folder / META).write_text(json.dumps(meta, indent=1))
 
 
 def fit(
-    train: RankData,
-    valid: RankData,
+    train_rows: RankData,
+    valid_rows: RankData,
     schema: RankSchema,
     config: RankerConfig | None = None,
     warm_start: Path | None = None,
     progress: Progress | None = None,
+    workers: Workers | None = None,
 ) -> Ranker:
     """Train on some rows, stop and calibrate on others.
 
@@ -108,208 +93,89 @@ def fit(
         Folder of an earlier ranker; its weights and scales are taken where its inputs and sizes are the same.
     progress
         Told the epoch (from 1), the training loss and the validation loss (NaN without validation rows).
+    workers
+        This process among those that train together, each with all rows; it alone by default.
 
     Raises
     ------
-    EmptyData without a training row; DataError for a label outside 0 to 1 or a loss that is not a number.
+    EmptyData without a training row; DataError for a label outside 0 to 1 or a loss that is not a number;
+    CorruptData for a warm start from files that can't be read.
     """
-    config = config or RankerConfig()
-    if not len(train):
+    config, workers = config or RankerConfig(), workers or Workers()
+    if not len(train_rows):
         raise EmptyData("no training example: the ranker needs some between history_end and valid_start")
+    train_rows.check(schema)
     with _torch_state(config):
-        inputs = train.inputs(schema)
         earlier = _earlier(warm_start, schema)
-        plan = Plan.of(train, config.bins, np.asarray(earlier["edges"]) if earlier else None)
-        net, warm = _network(inputs, plan, config, earlier, warm_start)
-        history = _train(
-            net,
-            _Rows.of(net, inputs, train.position, plan.targets(train)),
-            _Rows.of(net, valid.inputs(schema), valid.position, plan.targets(valid)),
-            config,
-            progress,
+        plan = Plan.of(train_rows, config.bins, np.asarray(earlier["edges"]) if earlier else None)
+        scales = _scales(train_rows, earlier)
+        net, warm = _network(_shape(plan, schema, scales, config), earlier, warm_start)
+        if warm and earlier and earlier["vectors"] != _digest(train_rows):
+            net.forget_attention()
+        net.to(workers.device)
+        targets = plan.targets(valid_rows)
+        rows = Rows.of(train_rows, schema, scales, plan.targets(train_rows), workers.device)
+        valid = Rows.of(valid_rows, schema, scales, targets, workers.device)
+        history, timing = train(net, rows, valid, config, workers, progress)
+        logits, seconds = predict(net, valid, plan.means)
+        calibration = Calibration.of(plan, logits, targets, _usual_bias(net, train_rows))
+        judged = figures(
+            plan, targets, valid_rows.labels["watch_s"], calibration.probabilities(logits), seconds
         )
-        scale, shift, figures = _calibrate(net, plan, train, valid, schema)
     notes = [
         f"{head}: labels are all alike, so it answers {plan.base_rate[head]:.4g} for every video"
         for head in PROBABILITIES
         if plan.scope[head] == CONSTANT
     ]
-    report = {"scope": plan.scope, "epochs": history, "warm_start": warm, "valid": figures, "notes": notes}
-    return Ranker(net, schema, config, plan, scale, shift, report)
+    report = {"scope": plan.scope, "epochs": history, "warm_start": warm, "valid": judged, "notes": notes}
+    return Ranker(net.cpu(), schema, config, scales, plan, calibration, _digest(train_rows), report, timing)
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """Training rows as tensors: normalised inputs float32[k, D], position int64[k], and their targets."""
-
-    inputs: Tensor
-    position: Tensor
-    labels: Tensor
-    weights: Tensor
-    bins: Tensor
-
-    @classmethod
-    def of(
-        cls, net: RankNet, inputs: NDArray[np.float32], position: NDArray[np.int32], targets: Targets
-    ) -> "_Rows":
-        with torch.no_grad():
-            normalised = net.normalise(torch.from_numpy(inputs))
-        columns = (position.astype(np.int64), targets.labels, targets.weights, targets.bins)
-        return cls(normalised, *(torch.from_numpy(np.ascontiguousarray(column)) for column in columns))
-
-    def __len__(self) -> int:
-        return len(self.inputs)
-
-    def __getitem__(self, rows: Tensor | slice) -> "_Rows":
-        return _Rows(
-            self.inputs[rows], self.position[rows], self.labels[rows], self.weights[rows], self.bins[rows]
-        )
+def _digest(data: RankData) -> str:
+    return sha256(data.pasts.vectors.tobytes()).hexdigest() if data.pasts else ""
 
 
-def _loss(net: RankNet, rows: _Rows) -> Tensor:
-    """Sum over heads of the mean cross-entropy of their known labels."""
-    logits, bins = net.predict(rows.inputs)
-    placed = torch.tensor([head != "relevance" for head in PROBABILITIES])
-    logits = logits + net.position_bias(rows.position) * placed
-    losses = F.binary_cross_entropy_with_logits(logits, rows.labels, weight=rows.weights, reduction="none")
-    loss = (losses.sum(dim=0) / rows.weights.sum(dim=0).clamp(min=1)).sum()
-    if bool((rows.bins >= 0).any()):
-        loss = loss + WATCH_LOSS * F.cross_entropy(bins, rows.bins, ignore_index=-1)
-    return loss
-
-
-def _train(
-    net: RankNet, train: _Rows, valid: _Rows, config: RankerConfig, progress: Progress | None
-) -> list[dict[str, float]]:
-    """Train in place and leave the weights of the best epoch; losses by epoch."""
-    optimiser = AdamW(net.parameters(), config.weight_decay)
-    steps = config.epochs * -(-len(train) // config.batch_size)
-    step = 0
-    best, kept, history = np.inf, deepcopy(net.state_dict()), []
-    worse = 0
-    for epoch in range(1, config.epochs + 1):
-        net.train()
-        total = 0.0
-        for rows in torch.split(torch.randperm(len(train)), config.batch_size):
-            loss = _loss(net, train[rows])
-            loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
-            optimiser.step(config.learning_rate * (1 + cos(pi * step / steps)) / 2)
-            step += 1
-            total += float(loss.detach()) * len(rows)
-        train_loss, valid_loss = total / len(train), _evaluate(net, valid)
-        if not np.isfinite(train_loss):
-            raise DataError(
-                f"the loss is {train_loss} in epoch {epoch}: lower learning_rate, {config.learning_rate}"
-            )
-        history.append({"epoch": epoch, "train_loss": train_loss, "valid_loss": valid_loss})
-        if progress:
-            progress(epoch, train_loss, valid_loss)
-        if not valid_loss >= best:  # NaN, without validation rows: the last epoch is the best
-            best, worse = float(np.fmin(valid_loss, best)), 0
-            kept = deepcopy(net.state_dict())
-        else:
-            worse += 1
-        if worse >= config.patience:
-            break
-    net.load_state_dict(kept)
-    net.eval()
-    return history
-
-
-def _evaluate(net: RankNet, rows: _Rows, batch: int = 16_384) -> float:
-    net.eval()
-    total = 0.0
+def _usual_bias(net: RankNet, data: RankData) -> NDArray[np.float32]:
+    """What the places of the rows shown add to each head's logit on average, float32[H]."""
+    position = torch.tensor(data.position[data.shown], dtype=torch.int64, device=net.tops.device)
+    if not len(position):
+        return np.zeros(len(PROBABILITIES), np.float32)
     with torch.inference_mode():
-        for at in range(0, len(rows), batch):
-            part = rows[slice(at, at + batch)]
-            total += float(_loss(net, part)) * len(part)
-    return total / len(rows) if len(rows) else float("nan")
+        return np.asarray(net.position_bias(position).mean(dim=0).cpu().numpy(), np.float32)
 
 
-def _calibrate(
-    net: RankNet, plan: Plan, train: RankData, valid: RankData, schema: RankSchema
-) -> tuple[NDArray[np.float32], NDArray[np.float32], dict[str, dict[str, float]]]:
-    """Scale and shift by head, and figures on the validation rows."""
-    logits, seconds = _predict(net, plan, valid.inputs(schema))
-    targets = plan.targets(valid)
-    with torch.inference_mode():
-        placed = net.position_bias(torch.from_numpy(train.position[train.shown].astype(np.int64)))
-    typical = placed.numpy().mean(axis=0) if len(placed) else np.zeros(len(PROBABILITIES))
-    scale, shift = np.ones(len(PROBABILITIES), np.float32), np.zeros(len(PROBABILITIES), np.float32)
-    figures: dict[str, dict[str, float]] = {}
-    for column, head in enumerate(PROBABILITIES):
-        if plan.scope[head] == CONSTANT:
-            scale[column] = 0
-            rate = np.clip(plan.base_rate[head], 1e-6, 1 - 1e-6)
-            shift[column] = np.log(rate / (1 - rate))
-            continue
-        bias = 0.0 if head == "relevance" else float(typical[column])
-        rows = targets.weights[:, column] > 0
-        label, logit = targets.labels[rows, column], logits[rows, column] + bias
-        slope, offset = platt(logit, label) if len(label) else (1.0, 0.0)
-        scale[column], shift[column] = slope, bias * slope + offset
-        if len(label):
-            figures[head] = _figures(label, 1 / (1 + np.exp(-(logit * slope + offset))))
-    watched = targets.bins >= 0
-    if watched.any():
-        actual, expected = valid.labels["watch_s"][watched], seconds[watched]
-        figures["watch_s"] = {
-            "mae": metrics.mae(actual, expected),
-            "xauc": metrics.xauc(actual, expected),
-            "mean": float(np.mean(actual)),
-            "predicted_mean": float(np.mean(expected)),
-        }
-    return scale, shift, figures
+def _scales(data: RankData, earlier: dict[str, Any] | None) -> dict[str, Scale]:
+    """By block; those of the earlier ranker are kept, so that its weights still mean the same."""
+    if earlier:
+        return {block: Scale.from_dict(earlier["scales"][block]) for block in BLOCKS}
+    return {block: Scale.of(getattr(data, block)) for block in BLOCKS}
 
 
-def _figures(label: NDArray[np.float32], probability: NDArray[np.float64]) -> dict[str, float]:
-    return {
-        "auc": metrics.auc(label, probability),
-        "log_loss": metrics.log_loss(label, probability),
-        "ece": metrics.ece(label, probability),
-        "base_rate": float(label.mean()),
-        "rows": float(len(label)),
-    }
-
-
-def _predict(
-    net: RankNet, plan: Plan, inputs: NDArray[np.float32], batch: int = 16_384
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Uncalibrated logits float64[k, H] and expected seconds float64[k]."""
-    logits = np.empty((len(inputs), len(PROBABILITIES)))
-    seconds = np.empty(len(inputs))
-    with torch.inference_mode():
-        for at in range(0, len(inputs), batch):
-            heads, bins = net(torch.from_numpy(inputs[at : at + batch]))
-            logits[at : at + batch] = heads
-            seconds[at : at + batch] = bins.softmax(dim=1) @ torch.from_numpy(plan.means)
-    return logits, seconds
-
-
-def _network(
-    inputs: NDArray[np.float32],
-    plan: Plan,
-    config: RankerConfig,
-    earlier: dict[str, Any] | None,
-    folder: Path | None,
-) -> tuple[RankNet, bool]:
-    """A new network, or the earlier one where its sizes are the same; says which."""
-    shape = Shape(
+def _shape(plan: Plan, schema: RankSchema, scales: Mapping[str, Scale], config: RankerConfig) -> Shape:
+    return Shape(
         heads=len(PROBABILITIES),
         bins=len(plan.means),
         width=config.width,
         experts=config.experts,
         rank=config.rank,
         layers=config.layers,
+        viewer=scales["user"].width + scales["context"].width,
+        video=scales["video"].width + scales["cross"].width,
+        vector=schema.vector,
+        attention=config.attention,
+        attention_heads=config.attention_heads,
     )
-    net = RankNet(shape, Moments.of(inputs))
+
+
+def _network(shape: Shape, earlier: dict[str, Any] | None, folder: Path | None) -> tuple[RankNet, bool]:
+    """A new network, or the earlier one where its sizes are the same; says which."""
+    net = RankNet(shape)
     if not (folder and earlier and earlier["shape"] == asdict(shape)):
         return net, False
-    state = torch.load(folder / WEIGHTS, weights_only=True)
-    moments = Moments(*(state[f"normalise.{name}"].numpy() for name in ("log", "mean", "std", "missing")))
-    net = RankNet(shape, moments)
-    net.load_state_dict(state)
+    try:
+        net.load_state_dict(torch.load(folder / WEIGHTS, weights_only=True))
+    except (OSError, EOFError, RuntimeError, KeyError, UnpicklingError) as error:
+        raise CorruptData(f"{folder / WEIGHTS} can't be read: {error}; train without warm_start") from error
     return net, True
 
 

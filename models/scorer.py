@@ -1,18 +1,18 @@
 """The trained ranker at serving time: onnxruntime, no torch."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.rank_data import BLOCKS, RankData, RankSchema
-from upnext.errors import CorruptData, MissingData
+from models.rank_data import BLOCKS, COMPARED, Compared, RankData, RankSchema
+from models.rank_scale import Scale
+from upnext.errors import CorruptData, LayoutMismatch, MissingData
 
 MODEL, META = "ranker.onnx", "ranker.json"
-BATCH = 8_192
-"""Rows of one call when scoring many examples."""
 
 Vector = NDArray[np.float32]
 
@@ -25,16 +25,18 @@ class Scorer:
     ) -> None:
         self._session = session
         self.schema = schema
+        scales = meta.get("scales", {})
+        self._scales = {block: Scale.from_dict(each) for block, each in scales.items()}
         self.heads = heads
         """Names of the outputs: probabilities, then ``watch_s`` in seconds."""
         self.meta = meta
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
+    def load(cls, folder: Path, graph: str = MODEL) -> Self:
         """What :meth:`models.ranker.Ranker.save` wrote; MissingData or CorruptData where it is not that."""
         import onnxruntime
 
-        for name in (MODEL, META):
+        for name in (graph, META):
             if not (folder / name).is_file():
                 raise MissingData(f"{folder} has no {name}: train a ranker into it")
         options = onnxruntime.SessionOptions()
@@ -43,38 +45,69 @@ class Scorer:
             meta = json.loads((folder / META).read_text())
             schema, heads = RankSchema.from_dict(meta["schema"]), tuple(meta["heads"])
             session = onnxruntime.InferenceSession(
-                str(folder / MODEL), options, providers=["CPUExecutionProvider"]
+                str(folder / graph), options, providers=["CPUExecutionProvider"]
             )
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise CorruptData(f"{folder / META} can't be read: {error}; train the ranker again") from error
         except Exception as error:  # onnxruntime's errors have no common base but this
-            raise CorruptData(f"{folder / MODEL} can't be loaded: {error}; train the ranker again") from error
+            raise CorruptData(f"{folder / graph} can't be loaded: {error}; train the ranker again") from error
         return cls(session, schema, heads, meta)
 
-    def score(self, user: Vector, video: Vector, context: Vector, cross: Vector) -> dict[str, Vector]:
+    def prepared(self, block: str, rows: Vector) -> Vector:
+        """Features of one of BLOCKS, float32[n, d], as the network takes them."""
+        self.schema.check(block, rows.shape[1])
+        return self._scales[block].apply(rows) if block in self._scales else rows
+
+    def score(
+        self, user: Vector, video: Vector, context: Vector, cross: Vector, compared: Compared | None = None
+    ) -> dict[str, Vector]:
         """Scores of C candidates for one viewer: by head, float32[C].
 
         Parameters
         ----------
-        user, context: float32[du], float32[dc]; the graph broadcasts them
+        user, context: float32[du], float32[dc]
         video, cross: float32[C, dv], float32[C, dx]
+        compared: candidates and history as vectors, where the schema has some
         """
-        return self.run(user[None], video, context[None], cross)
-
-    def score_batch(self, data: RankData) -> dict[str, Vector]:
-        """Scores of k rows, each with a viewer of its own: by head, float32[k]."""
-        parts = []
-        for start in range(0, max(len(data), 1), BATCH):
-            part = slice(start, start + BATCH)
-            parts.append(self.run(data.user[part], data.video[part], data.context[part], data.cross[part]))
-        return {head: np.concatenate([part[head] for part in parts]) for head in self.heads}
-
-    def run(self, user: Vector, video: Vector, context: Vector, cross: Vector) -> dict[str, Vector]:
-        blocks = {"user": user, "context": context, "video": video, "cross": cross}
-        feed = {}
-        for name in BLOCKS:
-            self.schema.check(name, blocks[name].shape[1])
-            if self.schema.block(name):
-                feed[name] = np.ascontiguousarray(blocks[name], np.float32)
+        blocks = {
+            "user": self.prepared("user", user[None]),
+            "context": self.prepared("context", context[None]),
+            "video": self.prepared("video", video),
+            "cross": self.prepared("cross", cross),
+        }
+        if not len(video):
+            return {head: np.empty(0, np.float32) for head in self.heads}
+        feed = {
+            name: np.ascontiguousarray(blocks[name], np.float32) for name in BLOCKS if self.schema.block(name)
+        }
+        if self.schema.vector:
+            feed |= self._compared(compared)
         scores = self._session.run(None, feed)[0]
         return {head: scores[:, column] for column, head in enumerate(self.heads)}
+
+    def score_batch(self, data: RankData) -> dict[str, Vector]:
+        """Scores of k rows of several viewers: by head, float32[k]."""
+        out = {head: np.empty(len(data), np.float32) for head in self.heads}
+        order = np.argsort(data.viewer, kind="stable")
+        bounds = np.flatnonzero(np.diff(data.viewer[order], prepend=-1, append=-1))
+        for start, stop in pairwise(bounds):
+            rows = order[start:stop]
+            first, compared = rows[0], None
+            if data.pasts is not None and self.schema.vector:
+                history = data.pasts.histories[data.pasts.viewer[first : first + 1]]
+                compared = Compared.of(data.pasts.vectors, data.pasts.video[rows], history)
+            heads = self.score(
+                data.user[first], data.video[rows], data.context[first], data.cross[rows], compared
+            )
+            for head, scores in heads.items():
+                out[head][rows] = scores
+        return out
+
+    def _compared(self, compared: Compared | None) -> dict[str, Vector]:
+        length = 0 if compared is None else compared.candidate.shape[1]
+        if compared is None or length != self.schema.vector:
+            raise LayoutMismatch(
+                f"the videos' vectors have the length {length}, the ranker compares {self.schema.vector}: "
+                "serve it with the towers that it was trained on"
+            )
+        return {name: np.ascontiguousarray(getattr(compared, name), np.float32) for name in COMPARED}

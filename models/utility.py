@@ -102,7 +102,7 @@ class Slates:
 
     heads: by head, float32[U, C]. held: bool[U, C], False for padding.
     gain: float64[U, C], what came of each (such as seconds watched), 0 for what was not shown.
-    liked, not_interested: float64[U, C], 1 where it happened.
+    liked, not_interested: float64[U, C], 1 where it happened. shown: bool[U, C].
     """
 
     heads: Heads
@@ -110,6 +110,34 @@ class Slates:
     gain: NDArray[np.float64]
     liked: NDArray[np.float64]
     not_interested: NDArray[np.float64]
+    shown: NDArray[np.bool_]
+
+    def __getitem__(self, users: NDArray[np.bool_]) -> "Slates":
+        """Those of some users."""
+        rest = {name: value[users] for name, value in vars(self).items() if name != "heads"}
+        return Slates({name: head[users] for name, head in self.heads.items()}, **rest)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Figures of one order of slates, float64[U] each; NaN for a user without any gain, or shown nothing.
+
+    first_s: gain of what would be first of what was shown; liked, not_interested: among the first k.
+    """
+
+    ndcg: NDArray[np.float64]
+    first_s: NDArray[np.float64]
+    liked: NDArray[np.float64]
+    not_interested: NDArray[np.float64]
+
+    @property
+    def mean_ndcg(self) -> float:
+        return 0.0 if np.isnan(self.ndcg).all() else float(np.nanmean(self.ndcg))
+
+    def annoys_no_more_than(self, other: "Judged") -> bool:
+        """Whether likes don't fall, nor dislikes rise, by more than a hundredth of the other's."""
+        enough = self.liked.sum() >= other.liked.sum() * 0.99
+        return bool(enough and self.not_interested.sum() <= other.not_interested.sum() * 1.01)
 
 
 @dataclass(frozen=True)
@@ -138,7 +166,7 @@ def fit_weights(slates: Slates, start: Weights | None = None, k: int = 10, round
     hundredth of what ``start`` has: watch time is not bought with annoyance.
     """
     start = start or Weights()
-    best = first = _judge(slates, start, k)
+    best = first = judge(slates, start, k)
     weights, tried = start, 1
     for _, (name, values) in product(range(rounds), GRID.items()):
         for value in values:
@@ -146,28 +174,29 @@ def fit_weights(slates: Slates, start: Weights | None = None, k: int = 10, round
             if value == getattr(weights, name) or not _scores_anything(given):
                 continue
             candidate = replace(weights, **{name: value})
-            judged, tried = _judge(slates, candidate, k), tried + 1
-            liked, disliked = judged[1] >= first[1] * 0.99, judged[2] <= first[2] * 1.01
-            if liked and disliked and judged[0] > best[0] + 1e-9:
+            judged, tried = judge(slates, candidate, k), tried + 1
+            if judged.annoys_no_more_than(first) and judged.mean_ndcg > best.mean_ndcg + 1e-9:
                 best, weights = judged, candidate
-    return Fit(weights, best[0], first[0], tried)
+    return Fit(weights, best.mean_ndcg, first.mean_ndcg, tried)
 
 
-def _scores_anything(given: Mapping[str, float]) -> bool:
-    return any(given[name] for name in ("click", "long_view", "like", "share", "watch"))
-
-
-def _judge(slates: Slates, weights: Weights, k: int) -> tuple[float, float, float]:
-    """Mean NDCG@k of the gain, and likes and dislikes among the first k."""
+def judge(slates: Slates, weights: Weights, k: int = 10) -> Judged:
+    """Order every user's candidates by some weights."""
     users, width = slates.held.shape
     score = np.where(slates.held, weights.score(slates.heads), -np.inf)
     ranked = np.argsort(-score, axis=1, kind="stable")[:, :k]
     user, place = np.nonzero(slates.held & (slates.gain > 0))
     truth = metrics.Truth.of(user, place, slates.gain[user, place], users, width)
-    ndcg = metrics.ndcg(ranked, truth, k)
-    first = np.take_along_axis(slates.held, ranked, axis=1)
-    likes, dislikes = (
-        float((np.take_along_axis(values, ranked, axis=1) * first).sum())
+    top = np.take_along_axis(slates.held, ranked, axis=1)
+    shown = slates.held & slates.shown
+    first = np.where(shown, score, -np.inf).argmax(axis=1)
+    seconds = np.where(shown.any(axis=1), slates.gain[np.arange(users), first], np.nan)
+    liked, disliked = (
+        (np.take_along_axis(values, ranked, axis=1) * top).sum(axis=1)
         for values in (slates.liked, slates.not_interested)
     )
-    return float(np.nanmean(ndcg)) if len(user) else 0.0, likes, dislikes
+    return Judged(metrics.ndcg(ranked, truth, k), seconds, liked, disliked)
+
+
+def _scores_anything(given: Mapping[str, float]) -> bool:
+    return any(given[name] for name in ("click", "long_view", "like", "share", "watch"))

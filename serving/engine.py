@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -181,7 +181,8 @@ class Engine:
         if self._rows is not None:
             snapshots = RowSnapshots(self._rows, VIDEO_VIEW, layout, bundle.catalogue.digest)
         videos = FreshFeatures(bundle, snapshots, features, self.telemetry.fall_back)
-        ranker = BundleRanker(bundle, self.streams.reader(bundle.catalogue), videos)
+        live = self.streams.reader(bundle.catalogue)
+        ranker = BundleRanker(bundle, live, videos, self._config.weights)
         as_of = microseconds(bundle.manifest.as_of)
         exposure = self.exposure.onto(bundle.exposure, bundle.catalogue, as_of)
         funnel = build(bundle, ranker, self.live, self._config, exposure)
@@ -189,6 +190,15 @@ class Engine:
         self._warm(loaded)
         self._on_standing(loaded.funnel.standing)
         return loaded
+
+    def configure(self, config: FunnelConfig) -> None:
+        """Serve with other parameters from the next request on; those that are being answered keep theirs."""
+        current, self._config = self._current, config
+        if current is not None:
+            ranker = current.funnel.ranker
+            if isinstance(ranker, BundleRanker):
+                ranker = replace(ranker, override=config.weights)
+            self._current = replace(current, funnel=replace(current.funnel, ranker=ranker, config=config))
 
     def count_live(self, events: pa.Table) -> None:
         """Count events (in the release's time) towards all that is kept in memory."""

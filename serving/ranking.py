@@ -1,7 +1,7 @@
 """The second stage: features of viewer, videos and moment, one call of the network, one score."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -13,9 +13,11 @@ from feature_repo.request import CANDIDATE_NAMES, of_candidates, places
 from feature_repo.specs import USER_VIEW, VIDEO_VIEW
 from models.affinity import Affinities
 from models.bundle import Bundle
-from models.crosses import Viewers
+from models.crosses import LENGTH, Viewers
 from models.hashing import hashed_texts
 from models.layout import FeatureLayout
+from models.rank_data import Compared
+from models.utility import Weights
 from serving.streams import StreamReader
 from serving.video_features import OwnFeatures, VideoFeatures
 from serving.viewer import Crowd, Viewer
@@ -58,11 +60,15 @@ class Ranker(Protocol):
 
 @dataclass(frozen=True)
 class BundleRanker:
-    """The bundle's ranker, on what streams say and on video features by row: the bundle's own by default."""
+    """The bundle's ranker, on what streams say and on video features by row: the bundle's own by default.
+
+    override: weights of the composite score by name, in place of the bundle's.
+    """
 
     bundle: Bundle
     live: StreamReader
     videos: VideoFeatures | None = None
+    override: Mapping[str, float] = field(default_factory=dict)
 
     def rank(self, crowd: Crowd, rows: NDArray[np.int32]) -> Ranked:
         if not len(rows):
@@ -76,8 +82,20 @@ class BundleRanker:
             cross=self._candidates(crowd, rows, videos)[:, self._places["cross"]],
             video_at=video_at,
         )
-        heads = bundle.scorer.score(inputs.user, inputs.video, inputs.context, inputs.cross)
-        return Ranked(bundle.weights.score(heads), heads, inputs)
+        heads = bundle.scorer.score(
+            inputs.user, inputs.video, inputs.context, inputs.cross, self._compared(crowd, rows)
+        )
+        return Ranked(self.weights.score(heads), heads, inputs)
+
+    def _compared(self, crowd: Crowd, rows: NDArray[np.int32]) -> Compared | None:
+        """Candidates and history as the towers' embeddings, where the ranker holds one against the other."""
+        if not self.bundle.scorer.schema.vector:
+            return None
+        return Compared.of(self.bundle.towers.embeddings, rows, crowd.histories.newest(LENGTH))
+
+    @cached_property
+    def weights(self) -> Weights:
+        return Weights.from_dict({**self.bundle.weights.to_dict(), **self.override})
 
     def _moment(self, crowd: Crowd) -> NDArray[np.float32]:
         """float32[dc]."""

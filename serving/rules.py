@@ -1,6 +1,14 @@
 """Parameters of the funnel: how many, how long, how strongly. Defaults are what an operator starts from."""
 
-from dataclasses import dataclass, field
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from math import inf
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from models.utility import Weights
+from upnext.errors import ConfigError, CorruptData
 
 DAY_S = 86_400.0
 
@@ -75,6 +83,9 @@ class Limits:
     """Seconds that reading features and ranking may take before retrieval scores stand in."""
 
 
+Part = TypeVar("Part", Rules, Limits, AdRules)
+
+
 @dataclass(frozen=True)
 class FunnelConfig:
     """Everything that an operator may change without another release."""
@@ -82,3 +93,52 @@ class FunnelConfig:
     rules: Rules = field(default_factory=Rules)
     limits: Limits = field(default_factory=Limits)
     ads: AdRules = field(default_factory=AdRules)
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """Weights of the composite score by name (:class:`models.utility.Weights`), in place of the release's."""
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """From a JSON file of ``rules``, ``limits``, ``ads`` and ``weights``; the rest keeps its default.
+
+        ConfigError for a name that there is not or a value that cannot be, CorruptData for what is not JSON.
+        """
+        try:
+            given = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise CorruptData(f"{path} can't be read as JSON: {error}") from error
+        parts = {"rules": Rules, "limits": Limits, "ads": AdRules, "weights": Weights}
+        if not isinstance(given, dict) or not all(isinstance(part, dict) for part in given.values()):
+            raise ConfigError(f"{path} is no JSON object of objects: name {', '.join(parts)} in it")
+        if unknown := sorted(set(given) - set(parts)):
+            raise ConfigError(f"{path} names {', '.join(unknown)}: there are {', '.join(parts)}")
+        rules, limits, ads, weights = (given.get(part, {}) for part in parts)
+        Weights.from_dict(weights)
+        return cls(_changed(Rules(), rules), _changed(Limits(), limits), _changed(AdRules(), ads), weights)
+
+
+def _changed(defaults: Part, given: Mapping[str, Any]) -> Part:
+    """Parameters with some of them changed, each to a value of its default's kind."""
+    known = {entry.name: getattr(defaults, entry.name) for entry in fields(defaults)}
+    kind = type(defaults).__name__.lower()
+    if unknown := sorted(set(given) - set(known)):
+        raise ConfigError(f"{kind} has no {', '.join(unknown)}: there are {', '.join(known)}")
+    changes = {name: _like(known[name], value, f"{name} of {kind}") for name, value in given.items()}
+    return replace(defaults, **changes)
+
+
+def _like(default: Any, value: Any, what: str) -> Any:
+    """A number at least 0, whole where the default is, or a list of names as the default's kind of set."""
+    if isinstance(default, tuple | frozenset):
+        if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+            raise ConfigError(f"{what} is {value!r}: give a list of names")
+        return type(default)(value)
+    whole = isinstance(default, int)
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int if whole else int | float)
+        or not 0 <= value < inf
+    ):
+        raise ConfigError(
+            f"{what} is {value!r}: give {'a whole number' if whole else 'a number'}, at least 0"
+        )
+    return value

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from threading import Event as Flag
@@ -79,6 +79,33 @@ class Watcher:
             log.info("serving release %s", release.version)
 
 
+@dataclass
+class ConfigWatcher:
+    """Reads an operator's file of parameters whenever it changes; what is wrong in it leaves the old ones."""
+
+    path: Path
+    use: Callable[[FunnelConfig], None]
+    default: FunnelConfig = field(default_factory=FunnelConfig)
+    failing: str = ""
+    """Why the file as it stands is not in use; empty while all is well."""
+    seen: tuple[int, int] | None = None
+
+    def look(self) -> None:
+        found = self.path.stat() if self.path.is_file() else None
+        stamp = (found.st_mtime_ns, found.st_size) if found else None
+        if stamp == self.seen:
+            return
+        try:
+            self.use(FunnelConfig.load(self.path) if found else self.default)
+        except UpnextError as error:
+            self.failing = str(error)
+            log.warning("%s is not used: %s", self.path, error)
+        else:
+            self.failing = ""
+            log.info("parameters are those of %s", self.path if found else "the defaults")
+        self.seen = stamp
+
+
 class Server:
     """One process of the service. ``start`` returns at once; ``engine.ready`` tells when it can answer."""
 
@@ -134,6 +161,9 @@ class Server:
         )
         self.watcher = Watcher(
             Releases(settings), release, self.engine.use, lambda how: self.telemetry.swaps.labels(how).inc()
+        )
+        self.config = ConfigWatcher(
+            settings.home / "funnel.json", self.engine.configure, config or FunnelConfig()
         )
         self._poll_s = poll_s
         self._stop = Flag()
@@ -199,7 +229,11 @@ class Server:
     @property
     def trouble(self) -> dict[str, str]:
         """What is wrong now, by part; empty when all is well."""
-        found = {"release": self.watcher.failing, "live": self.live.failing}
+        found = {
+            "release": self.watcher.failing,
+            "live": self.live.failing,
+            "funnel.json": self.config.failing,
+        }
         return {part: why for part, why in found.items() if why} | self.upkeep.failing
 
     def _reread(self) -> None:
@@ -211,6 +245,7 @@ class Server:
 
     def _watch(self) -> None:
         while not self._stop.is_set():
+            self.config.look()
             self.watcher.look()
             if self.engine.ready and not self.live.running:
                 self._follow()

@@ -15,7 +15,7 @@ from components.evaluation import Holdout, place_slates, score
 from components.protocols.prepared import Prepared
 from components.protocols.report import Report
 from components.recommending import recommend
-from components.training import rank_data
+from components.training import Completer
 from models import metrics
 from models.crosses import CROSS_NAMES
 from models.metrics import Truth
@@ -175,7 +175,7 @@ def _at_the_moment(report: Report, prepared: Prepared) -> None:
     """The ranker's heads on each impression of the hold-out, with what was known at that moment."""
     data, steps = prepared.data, prepared.steps
     with connect(steps.settings) as stores:
-        (rows,) = rank_data(steps, data, stores.lake, ("holdout",))
+        rows = Completer.of(steps, data, stores.lake).part(steps, "holdout")
     user, shown = data.examples["holdout"].user, rows.shown
     heads = Scorer.load(steps.input("ranker") / "model").score_batch(rows)
     popularity = rows.cross[:, CROSS_NAMES.index("popularity")]

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -146,7 +146,7 @@ def _windows(job: Job, config: DriftConfig) -> tuple[Any, Any]:
     import pandas as pd
 
     from components.quality.drift import Window
-    from components.training import rank_data
+    from components.training import Completer
     from models.dataset import Dataset
     from models.rank_data import BLOCKS
     from models.scorer import Scorer
@@ -156,13 +156,14 @@ def _windows(job: Job, config: DriftConfig) -> tuple[Any, Any]:
     rng = np.random.default_rng(config.seed)
     parts = {name: _drawn(data.examples[name], config.rows, rng) for name in ("train", "holdout")}
     with connect(job.settings) as stores:
-        completed = rank_data(job, replace(data, examples=parts), stores.lake, tuple(parts))
+        completer = Completer.of(job, data, stores.lake)
     names = [f"{block}.{name}" for block in BLOCKS for name in scorer.schema.block(block)]
     trained, newest = (
         Window(
-            pd.DataFrame(rows.inputs(scorer.schema), columns=names), pd.DataFrame(scorer.score_batch(rows))
+            pd.DataFrame(np.concatenate([getattr(rows, block) for block in BLOCKS], axis=1), columns=names),
+            pd.DataFrame(scorer.score_batch(rows)),
         )
-        for rows in completed
+        for rows in map(completer.complete, parts.values())
     )
     return trained, newest
 

@@ -10,39 +10,8 @@ from models.rank_data import RankData, RankSchema
 from models.rank_targets import ALL, CONSTANT, SHOWN, Plan, platt
 from models.ranker import HEADS, RankerConfig
 from models.scorer import Scorer
+from tests.support.ranks import CONFIG, SCHEMA, planted
 from upnext.errors import CorruptData, DataError, EmptyData, LayoutMismatch, MissingData
-
-SCHEMA = RankSchema(
-    user=("u0", "u1", "u2"), video=("v0", "v1"), context=("c0",), cross=("x0", "x1"), video_layout="abc"
-)
-CONFIG = RankerConfig(epochs=12, batch_size=256, width=32, experts=2, rank=8, learning_rate=5e-3, bins=8)
-
-
-def planted(rows: int, seed: int) -> RankData:
-    """Clicks follow u0·v0, which no single input tells; half the rows were not shown."""
-    rng = np.random.default_rng(seed)
-    user, video, context, cross = (rng.normal(size=(rows, width)).astype("f4") for width in (3, 2, 1, 2))
-    shown = rng.random(rows) < 0.5
-    position = np.where(shown, rng.integers(0, 10, rows), -1).astype("i4")
-    logit = 2.5 * user[:, 0] * video[:, 0] - 0.2 * np.maximum(position, 0)
-    click = (rng.random(rows) < 1 / (1 + np.exp(-logit))).astype("f4")
-    seconds = np.where(click > 0, np.exp(2 + cross[:, 0] + 0.3 * rng.normal(size=rows)), 0).astype("f4")
-    video[rng.random(video.shape) < 0.02] = np.nan
-    cross[:, 1] = np.exp(3 * cross[:, 1])  # a heavy tail
-    rare = (rng.random(rows) < 0.03).astype("f4")
-
-    def of_shown(label: np.ndarray, else_: float) -> np.ndarray:
-        return np.where(shown, label, else_).astype("f4")
-
-    labels = {
-        "click": of_shown(click, 0),
-        "long_view": of_shown(click * (seconds > 7), 0),
-        "like": of_shown(click * rare, np.nan),
-        "share": of_shown(np.zeros(rows), np.nan),
-        "not_interested": np.full(rows, np.nan, "f4"),
-        "watch_s": of_shown(seconds, np.nan),
-    }
-    return RankData(user, context, video, cross, position, shown, labels)
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +110,10 @@ def test_one_viewer_with_many_videos_equals_row_by_row(folder: Path) -> None:
     assert tuple(together) == HEADS
     for row in (0, 7, 49):
         alone = scorer.score(
-            test.user[0], test.video[row : row + 1], test.context[0], test.cross[row : row + 1]
+            test.user[0],
+            test.video[row : row + 1],
+            test.context[0],
+            test.cross[row : row + 1],
         )
         for head in HEADS:
             assert together[head].dtype == np.float32
@@ -149,17 +121,21 @@ def test_one_viewer_with_many_videos_equals_row_by_row(folder: Path) -> None:
 
 
 def test_no_candidates_give_no_scores(folder: Path) -> None:
-    none = Scorer.load(folder).score(
-        np.zeros(3, "f4"), np.zeros((0, 2), "f4"), np.zeros(1, "f4"), np.zeros((0, 2), "f4")
+    scorer = Scorer.load(folder)
+    none = scorer.score(
+        np.zeros(3, "f4"),
+        np.zeros((0, 2), "f4"),
+        np.zeros(1, "f4"),
+        np.zeros((0, 2), "f4"),
     )
     assert all(values.shape == (0,) for values in none.values())
 
 
 def test_unknown_and_infinite_inputs_give_finite_scores(folder: Path) -> None:
     for wild in (np.nan, np.inf, -np.inf, 1e30):
-        scores = Scorer.load(folder).score(
-            np.full(3, wild, "f4"), np.full((2, 2), wild, "f4"), np.zeros(1, "f4"), np.zeros((2, 2), "f4")
-        )
+        scorer = Scorer.load(folder)
+        video = np.full((2, 2), wild, "f4")
+        scores = scorer.score(np.full(3, wild, "f4"), video, np.zeros(1, "f4"), np.zeros((2, 2), "f4"))
         assert all(np.isfinite(values).all() for values in scores.values())
 
 
@@ -229,10 +205,9 @@ def test_a_loss_that_diverges_is_an_error() -> None:
 
 
 def test_another_width_is_refused_by_name(folder: Path) -> None:
-    with pytest.raises(LayoutMismatch, match="video features have 3 columns"):
-        Scorer.load(folder).score(
-            np.zeros(3, "f4"), np.zeros((1, 3), "f4"), np.zeros(1, "f4"), np.zeros((1, 2), "f4")
-        )
+    scorer = Scorer.load(folder)
+    with pytest.raises(LayoutMismatch, match="video features have 3 columns, the ranker was trained on 2"):
+        scorer.score(np.zeros(3, "f4"), np.zeros((1, 3), "f4"), np.zeros(1, "f4"), np.zeros((1, 2), "f4"))
 
 
 def test_broken_and_missing_folders(tmp_path: Path, folder: Path) -> None:

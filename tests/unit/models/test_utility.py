@@ -86,7 +86,7 @@ def slates(like_against_gain: bool = False) -> Slates:
     gain = np.where(held, relevance**4 * 10, 0).astype(float)
     liked = 1 - relevance if like_against_gain else np.zeros_like(gain)
     given = {**heads(relevance=relevance, click=click), "watch_s": np.ones_like(click)}
-    return Slates(given, held, gain, liked.astype(float), np.zeros_like(gain))
+    return Slates(given, held, gain, liked.astype(float), np.zeros_like(gain), held)
 
 
 def test_the_search_finds_what_orders_the_gain() -> None:

@@ -75,7 +75,8 @@ def test_the_log_holds_what_the_ranker_read(server, known):
     np.testing.assert_array_equal(read(rows, "user"), np.tile(plain, (12, 1)))
     np.testing.assert_array_equal(read(rows, "video"), bundle.video_features[answer.slate.rows][:, videos])
 
-    heads = bundle.scorer.run(*(read(rows, block) for block in ("user", "video", "context", "cross")))
+    user, context = (read(rows, block)[0] for block in ("user", "context"))
+    heads = bundle.scorer.score(user, read(rows, "video"), context, read(rows, "cross"))
     for head, values in heads.items():
         expected = answer.ranked.heads[head][answer.slate.place]
         np.testing.assert_allclose(values, expected, rtol=1e-5, err_msg=head)
