@@ -1,7 +1,7 @@
 """The second stage: features of viewer, videos and moment, one call of the network, one score."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from models.bundle import Bundle
 from models.crosses import Viewers
 from models.hashing import hashed_texts
 from models.layout import FeatureLayout
+from models.utility import Weights
 from serving.streams import StreamReader
 from serving.video_features import OwnFeatures, VideoFeatures
 from serving.viewer import Crowd, Viewer
@@ -55,14 +56,26 @@ class Ranker(Protocol):
         """Scores of catalogue rows int32[n] for a crowd of one."""
         ...
 
+    def weighing(self, override: Mapping[str, float]) -> "Ranker":
+        """The same ranker with some weights of the composite score replaced; ConfigError for wrong ones."""
+        ...
+
+    def rescored(self, ranked: Ranked) -> Ranked:
+        """What was ranked with other weights, scored with this ranker's."""
+        ...
+
 
 @dataclass(frozen=True)
 class BundleRanker:
-    """The bundle's ranker, on what streams say and on video features by row: the bundle's own by default."""
+    """The bundle's ranker, on what streams say and on video features by row: the bundle's own by default.
+
+    override: weights of the composite score by name, in place of the bundle's.
+    """
 
     bundle: Bundle
     live: StreamReader
     videos: VideoFeatures | None = None
+    override: Mapping[str, float] = field(default_factory=dict)
 
     def rank(self, crowd: Crowd, rows: NDArray[np.int32]) -> Ranked:
         if not len(rows):
@@ -77,7 +90,7 @@ class BundleRanker:
             video_at=video_at,
         )
         heads = bundle.scorer.score(inputs.user, inputs.video, inputs.context, inputs.cross)
-        return Ranked(bundle.weights.score(heads), heads, inputs)
+        return Ranked(self.weights.score(heads), heads, inputs)
 
     def _moment(self, crowd: Crowd) -> NDArray[np.float32]:
         """float32[dc]."""
@@ -108,6 +121,18 @@ class BundleRanker:
             self.live.of_videos(rows, viewer.now),
             self.live.of_user(viewer.user_id, viewer.now),
         )
+
+    def weighing(self, override: Mapping[str, float]) -> "BundleRanker":
+        other = replace(self, override={**self.override, **override})
+        _ = other.weights  # which are refused here, or the first request would find out
+        return other
+
+    def rescored(self, ranked: Ranked) -> Ranked:
+        return replace(ranked, utility=self.weights.score(ranked.heads)) if ranked.heads else ranked
+
+    @cached_property
+    def weights(self) -> Weights:
+        return Weights.from_dict({**self.bundle.weights.to_dict(), **self.override})
 
     @cached_property
     def _own(self) -> VideoFeatures:

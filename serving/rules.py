@@ -1,5 +1,6 @@
 """Parameters of the funnel: how many, how long, how strongly. Defaults are what an operator starts from."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 DAY_S = 86_400.0
@@ -82,3 +83,5 @@ class FunnelConfig:
     rules: Rules = field(default_factory=Rules)
     limits: Limits = field(default_factory=Limits)
     ads: AdRules = field(default_factory=AdRules)
+    retrievers: Mapping[str, float] = field(default_factory=dict)
+    """Weight of a retriever when ranks are fused, over those of :mod:`serving.funnel`; 0 leaves it out."""
