@@ -4,6 +4,7 @@ from datetime import date, timedelta
 
 import pyarrow.compute as pc
 
+from upnext.erased import NOBODY, Erased
 from upnext.ports import Experiments, Lake
 
 TABLE = "exposures"
@@ -13,10 +14,13 @@ LATE = timedelta(days=2)
 """How long after its day an exposure may reach the store."""
 
 
-def bring_in(store: Experiments, lake: Lake) -> int:
-    """Add the exposures that the lake lacks, and drop from the store what it has for good; says how many."""
+def bring_in(store: Experiments, lake: Lake, erased: Erased = NOBODY) -> int:
+    """Add the exposures that the lake lacks, and drop from the store what it has for good; says how many.
+
+    Those of ``erased`` people from before their erasure stay out.
+    """
     since = _newest(lake)
-    new = store.exposures(since)
+    new = erased.without(store.exposures(since), "exposed_at")
     added = 0
     if new.num_rows:
         added, _ = lake.merge(TABLE, new, KEY, update=False, partition_by=["date"])

@@ -7,6 +7,7 @@ import pytest
 
 from components.exposures import bring_in
 from upnext.contracts import EXPOSURES
+from upnext.erased import Erased
 from upnext.settings import Settings
 from upnext.stores import connect
 
@@ -33,6 +34,13 @@ def expose(stores, day, *users):
 
 def held(table):
     return sorted(zip(table["date"].to_pylist(), table["user_id"].to_pylist(), strict=True))
+
+
+def test_the_erased_stay_out(stores):
+    expose(stores, 1, "u", "w")
+    erased = Erased(b"key", {}).including("u", datetime(2026, 6, 2, tzinfo=UTC))
+    assert bring_in(stores.experiments, stores.lake, erased) == 1
+    assert held(stores.lake.read("exposures")) == [("2026-06-01", "w")]
 
 
 def test_each_comes_once_and_old_ones_leave_the_store(stores):
