@@ -36,7 +36,7 @@ format: $(READY) ## Mend style and formatting
 
 bench: $(READY) ## Measure one figure beside its peer: NAME=world, with ARGS='--json FILE'
 	@test -f "benchmarks/$(NAME).py" || { echo "NAME='$(NAME)' is none of: $$(ls benchmarks | sed -n 's/\.py$$//p' | grep -v '^_' | tr '\n' ' ')"; exit 2; }
-	@$(BIN)/python "benchmarks/$(NAME).py" $(ARGS)
+	@$(BIN)/python -m "benchmarks.$(NAME)" $(ARGS)
 
 contract: $(READY) ## Send the running service at URL whatever its contract allows and forbids
 	@$(BIN)/schemathesis run $(URL)/openapi.json $(ARGS)

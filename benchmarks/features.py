@@ -18,11 +18,11 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import _feast_redis
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import _feast_redis
 from feature_repo.packed import PackedFeatures
 from feature_repo.rows import keep_catalogue, open_rows, write_rows
 from models.layout import HEADER, FeatureLayout

@@ -6,12 +6,7 @@ Each source is cycled first, into UPNEXT_HOME, unless it has been. docs/evaluati
 can and cannot prove.
 """
 
-import sys
-from pathlib import Path
+from benchmarks._models import main
 
 if __name__ == "__main__":
-    # This file's folder leads the path, where its name would hide the package of that name.
-    sys.path.remove(str(Path(__file__).parent))
-    from benchmarks._models import main
-
     main(__doc__)

@@ -27,28 +27,31 @@ Config = TypeVar("Config")
 
 
 def ingest(job: Job) -> Outcome:
-    """Source -> Delta tables videos, users, events, quarantine, outcomes, logged_features."""
+    """Source -> Delta tables videos, users, events, quarantine, outcomes, logged_features, exposures."""
     import pyarrow.compute as pc
 
-    from components import feature_log
+    from components import exposures, feature_log
     from components.ingest import ingest as bring_in
     from upnext.erased import Erased
     from upnext.sources import open_source
-    from upnext.sources.base import FeatureSource
+    from upnext.sources.base import FeatureSource, Resumable
 
     source = open_source(job.source, job.settings)
     with connect(job.settings) as stores, progress("events") as told:
+        erased = Erased.read(stores.erasures, job.settings)
         counts = bring_in(
             source,
             stores.lake,
             job.until,
             name=job.source,
-            erased=Erased.read(stores.erasures, job.settings),
+            erased=erased,
             progress=lambda rows: told(rows, None),
         )
         if isinstance(source, FeatureSource):
             oldest = datetime.now(UTC) - timedelta(days=job.settings.event_retention_days)
             counts["logged_features"] = feature_log.bring_in(source, stores.lake, oldest)
+        if isinstance(source, Resumable):
+            counts["exposures"] = exposures.bring_in(stores.experiments, stores.lake, erased)
         newest = pc.max(stores.lake.read("events", ["timestamp"])["timestamp"]).as_py()
         versions = _versions(stores.lake, "events", "videos", "users", "outcomes", feature_log.TABLE)
     reasons = counts.pop("reasons")

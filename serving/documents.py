@@ -43,7 +43,7 @@ def recommendation(
         "surface": answer.surface,
         "items": items,
         "release": answer.release.version,
-        "experiments": {},
+        "experiments": dict(answer.experiments),
         "about": answer.about,
         "next_cursor": next_cursor,
         "took_ms": round(took_ms, 3),

@@ -24,6 +24,8 @@ from serving.ads import DEADLINE_S, Ad, AdRequest, AdServer, HouseAds, wanted, w
 from serving.candidates import Candidates, Pool
 from serving.clock import Clock, microseconds, wall_clock
 from serving.deadlines import Deadlines, Trace
+from serving.experiments.board import Board
+from serving.experiments.exposure import Outcome
 from serving.exposure import LiveExposure, Seen
 from serving.funnel import Funnel, build
 from serving.paging import FIRST, MarkIndex, Page, marks_of
@@ -89,6 +91,8 @@ class Answer:
     """Final position -> ad; the slate's videos take the positions between them."""
     trace: Trace = field(default_factory=Trace)
     about: str | None = None
+    experiments: Mapping[str, str] = field(default_factory=dict)
+    """Experiment -> variant that answered."""
 
     @property
     def positions(self) -> NDArray[np.int64]:
@@ -127,6 +131,7 @@ class Engine:
         self.exposure = LiveExposure()
         self.shown = ShownLately()
         self.streams = Streams()
+        self.experiments = Board()
         self._history, self._profiles, self._features = history, profiles, online_features
         self._rows, self._near_mb = rows, near_mb
         self._config = config or FunnelConfig()
@@ -148,6 +153,16 @@ class Engine:
 
     def use(self, bundle: Bundle, version: str) -> None:
         """Make a bundle the one that answers, after it answered once for nobody in particular."""
+        loaded = self.prepare(bundle, version)
+        before, self._current = self._current, loaded
+        self.telemetry.near.caches = loaded.features.near
+        if before is not None:
+            self.telemetry.release.labels(before.version).set(0)
+            before.features.close()
+        self.telemetry.release.labels(version).set(1)
+
+    def prepare(self, bundle: Bundle, version: str) -> Loaded:
+        """A bundle ready to answer beside the current one, after it answered once for nobody."""
         clock = Clock.of(bundle.manifest.as_of, bundle.manifest.made_at)
         features = PackedFeatures(
             self._features,
@@ -157,16 +172,10 @@ class Engine:
             near_mb=self._near_mb,
         )
         try:
-            loaded = self._load(bundle, version, clock, features)
+            return self._load(bundle, version, clock, features)
         except BaseException:
             features.close()
             raise
-        before, self._current = self._current, loaded
-        self.telemetry.near.caches = features.near
-        if before is not None:
-            self.telemetry.release.labels(before.version).set(0)
-            before.features.close()
-        self.telemetry.release.labels(version).set(1)
 
     def _load(self, bundle: Bundle, version: str, clock: Clock, features: PackedFeatures) -> Loaded:
         try:
@@ -325,7 +334,8 @@ class Engine:
         trace: Trace,
         about: str | None = None,
     ) -> Answer:
-        funnel, request_id = release.funnel, str(uuid4())
+        release, funnel, viewer, joined = self.experiments.join(release, viewer, shelf.name)
+        request_id = str(uuid4())
         asked = self._ask_for_ads(request_id, shelf.name, count, viewer, trace)
         with trace.timed("retrieve"):
             crowd = self._crowd(funnel, viewer, trace) if shelf.personal else funnel.anonymous([viewer])
@@ -339,8 +349,10 @@ class Engine:
             with trace.timed("rank"):
                 ranked = self._rank(funnel, crowd, pool, trace)
         with trace.timed("post_rank"):
-            matches = found.get("search", Candidates.none()) if shelf is shelves.SEARCH else None
-            slate = funnel.slate(pool, ranked, viewer, situation, shelf.rules, matches)
+            slate = funnel.slate(pool, ranked, viewer, situation, shelf.rules, shelf.matches(found))
+            if joined.picks:
+                outcome = Outcome(viewer, shelf, found, situation, pool, ranked, slate)
+                self.experiments.expose(joined, outcome)
             ads = self._deadlines.finish(asked, DEADLINE_S, trace).get("ads", [])
             slate, placed = with_ads(slate, ads, count, funnel.inventory.restricted, self._config.ads)
         with trace.timed("explain"):
@@ -349,8 +361,22 @@ class Engine:
             reasons = explain(slate, pool, told, release.bundle.catalogue, funnel.evidence)
         for stage, took in trace.timings_ms.items():
             self.telemetry.stages.labels(stage).observe(took / 1e3)
+        tried = joined.variants
+        if tried:
+            self.telemetry.tried(tried, sum(trace.timings_ms.values()) / 1e3, whole=not trace.skipped)
         return Answer(
-            request_id, shelf.name, viewer, release, slate, pool, reasons, ranked, placed, trace, about
+            request_id,
+            shelf.name,
+            viewer,
+            release,
+            slate,
+            pool,
+            reasons,
+            ranked,
+            placed,
+            trace,
+            about,
+            tried,
         )
 
     def _ask_for_ads(
@@ -369,14 +395,14 @@ class Engine:
         return made.get("viewer_vectors") or funnel.anonymous([viewer])
 
     def _retrieve(self, funnel: Funnel, crowd: Crowd, shelf: Shelf, trace: Trace) -> dict[str, Candidates]:
-        limits = self._config.limits
+        limits, within_s = funnel.config.limits, self._config.limits.retrieve_s
         wanted = limits.candidates if shelf.deep else limits.per_retriever
 
         def asking(name: str) -> Callable[[], Candidates]:
             return lambda: funnel.retriever(name).retrieve(crowd, wanted)[0]
 
-        sources = shelf.sources or list(funnel.retrievers)
-        return self._deadlines.gather({name: asking(name) for name in sources}, limits.retrieve_s, trace)
+        sources = funnel.asked(shelf.sources or list(funnel.retrievers))
+        return self._deadlines.gather({name: asking(name) for name in sources}, within_s, trace)
 
     def _rank(self, funnel: Funnel, crowd: Crowd, pool: Pool, trace: Trace) -> Ranked | None:
         part = {"ranker": lambda: funnel.ranker.rank(crowd, pool.rows)}

@@ -63,6 +63,7 @@ def erasers(stores: Stores) -> dict[str, Eraser]:
     return {
         "profiles": lambda user_id: int(stores.profiles.forget(user_id)),
         "event_log": stores.event_log.forget,
+        "experiments": stores.experiments.forget,
         "online_features": lambda user_id: _features(stores.online_features, user_id),
         "lake": lambda user_id: _lake(stores.lake, user_id),
         "feature_log": stores.feature_log.forget,

@@ -6,6 +6,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,8 @@ WEIGHTS: Mapping[str, float] = {
     "popular": 0.1,
 }
 """Weight of a retriever when ranks are fused, 1 for the others; figures are in docs/LOG.md."""
+RETRIEVERS = ("als", "two_tower", "because_you_watched", "creators", "topics", "trending", "new", "search")
+"""Names of the retrievers that :func:`build` makes."""
 RELATED = ("because_you_watched", "creators", "topics")
 """Retrievers that look at the video being watched."""
 LEAST = 3
@@ -75,6 +78,15 @@ class Funnel:
         blank = (np.zeros((len(viewers), items.shape[1]), np.float32) for items in spaces)
         return Crowd(viewers, pasts(viewers), *blank)
 
+    @cached_property
+    def fusion(self) -> Mapping[str, float]:
+        """Weight of each retriever whose weight is not 1."""
+        return {**WEIGHTS, **self.config.retrievers}
+
+    def asked(self, sources: Sequence[str]) -> list[str]:
+        """Those of some retrievers that are not switched off."""
+        return [name for name in sources if self.fusion.get(name, 1.0) > 0]
+
     def pool(
         self,
         viewer: Viewer,
@@ -87,10 +99,10 @@ class Funnel:
         """The candidates worth ranking: merged, only what may be shown; filled up with popular videos where
         there are too few, without what was seen lately where enough else is left."""
         limit = self.config.limits.candidates
-        pool = _permitted(union(found, WEIGHTS, 2 * limit), situation)
+        pool = _permitted(union(found, self.fusion, 2 * limit), situation)
         if filled and len(pool) < LEAST * situation.count:
             found = {**found, "popular": self._popular(viewer.region, LEAST * situation.count, situation)}
-            pool = _permitted(union(found, WEIGHTS, 2 * limit), situation)
+            pool = _permitted(union(found, self.fusion, 2 * limit), situation)
         pool = _unseen(pool, situation) if unseen else pool
         return pool.take(np.arange(min(limit, len(pool))))
 

@@ -1,7 +1,7 @@
 """The second stage: features of viewer, videos and moment, one call of the network, one score."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -57,6 +57,14 @@ class Ranker(Protocol):
         """Scores of catalogue rows int32[n] for a crowd of one."""
         ...
 
+    def weighing(self, override: Mapping[str, float]) -> "Ranker":
+        """The same ranker with some weights of the composite score replaced; ConfigError for wrong ones."""
+        ...
+
+    def rescored(self, ranked: Ranked) -> Ranked:
+        """What was ranked with other weights, scored with this ranker's."""
+        ...
+
 
 @dataclass(frozen=True)
 class BundleRanker:
@@ -93,10 +101,6 @@ class BundleRanker:
             return None
         return Compared.of(self.bundle.towers.embeddings, rows, crowd.histories.newest(LENGTH))
 
-    @cached_property
-    def weights(self) -> Weights:
-        return Weights.from_dict({**self.bundle.weights.to_dict(), **self.override})
-
     def _moment(self, crowd: Crowd) -> NDArray[np.float32]:
         """float32[dc]."""
         viewer, layout = crowd.viewers[0], FeatureLayout.of(self.bundle.scorer.schema.context)
@@ -126,6 +130,18 @@ class BundleRanker:
             self.live.of_videos(rows, viewer.now),
             self.live.of_user(viewer.user_id, viewer.now),
         )
+
+    def weighing(self, override: Mapping[str, float]) -> "BundleRanker":
+        other = replace(self, override={**self.override, **override})
+        _ = other.weights  # which are refused here, or the first request would find out
+        return other
+
+    def rescored(self, ranked: Ranked) -> Ranked:
+        return replace(ranked, utility=self.weights.score(ranked.heads)) if ranked.heads else ranked
+
+    @cached_property
+    def weights(self) -> Weights:
+        return Weights.from_dict({**self.bundle.weights.to_dict(), **self.override})
 
     @cached_property
     def _own(self) -> VideoFeatures:

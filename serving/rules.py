@@ -95,6 +95,8 @@ class FunnelConfig:
     ads: AdRules = field(default_factory=AdRules)
     weights: Mapping[str, float] = field(default_factory=dict)
     """Weights of the composite score by name (:class:`models.utility.Weights`), in place of the release's."""
+    retrievers: Mapping[str, float] = field(default_factory=dict)
+    """Weight of a retriever when ranks are fused, over those of :mod:`serving.funnel`; 0 leaves it out."""
 
     @classmethod
     def load(cls, path: Path) -> Self:

@@ -14,6 +14,7 @@ from serving.ads import open_ads
 from serving.clock import wall_clock
 from serving.engine import Engine
 from serving.erasure import Eraser, ErasureReceipt, erase
+from serving.experiments.beside import Beside
 from serving.impressions import ImpressionLog, Shown
 from serving.intake import Receipt, take_in
 from serving.live import Live, load_state, save_state
@@ -34,6 +35,8 @@ SNAPSHOT_S = 15.0
 """Seconds between snapshots of the live counts; what is younger is read from the log again."""
 APPLY_S = 0.5
 """Seconds that an answer to accepted events waits at most until they are felt."""
+EXPERIMENTS_S = 2.0
+"""Seconds between looks at the definitions of experiments, and writes of exposures."""
 log = logging.getLogger(__name__)
 
 
@@ -165,6 +168,7 @@ class Server:
         self.config = ConfigWatcher(
             settings.home / "funnel.json", self.engine.configure, config or FunnelConfig()
         )
+        self.beside = Beside(Releases(settings), self.engine.prepare)
         self._poll_s = poll_s
         self._stop = Flag()
         self._threads: list[Thread] = []
@@ -174,6 +178,7 @@ class Server:
         self.upkeep.start()
         self.impressions.start()
         self._spawn("releases", self._watch)
+        self._spawn("experiments", self._experiment)
 
     def stop(self) -> None:
         """Write what waits and close the stores. Requests must have ended."""
@@ -182,6 +187,7 @@ class Server:
             thread.join(timeout=10)
         self.upkeep.stop()
         self.impressions.stop()
+        self.look_at_experiments()
         self.live.stop()
         if self.engine.ready:
             self._snapshot()
@@ -217,6 +223,7 @@ class Server:
         """Remove a person from every store, and from what waits in this process."""
         waiting: dict[str, Eraser] = {
             "impressions": self.impressions.forget,
+            "experiments": self.engine.experiments.forget,
             "shown_lately": self.engine.shown.forget,
             "real_time": self.engine.streams.users.forget,
             "history": lambda user_id: self.live.paused(lambda: self.stores.history.forget(user_id)),
@@ -233,6 +240,7 @@ class Server:
             "release": self.watcher.failing,
             "live": self.live.failing,
             "funnel.json": self.config.failing,
+            "experiments": self.engine.experiments.failing,
         }
         return {part: why for part, why in found.items() if why} | self.upkeep.failing
 
@@ -250,6 +258,15 @@ class Server:
             if self.engine.ready and not self.live.running:
                 self._follow()
             self._stop.wait(self._poll_s if self.engine.ready else min(1.0, self._poll_s))
+
+    def look_at_experiments(self) -> None:
+        """Read the definitions of experiments again, and write the exposures that wait."""
+        self.engine.experiments.look(lambda: self.stores.experiments, self.beside)
+
+    def _experiment(self) -> None:
+        while not self._stop.is_set():
+            self.look_at_experiments()
+            self._stop.wait(EXPERIMENTS_S)
 
     def _follow(self) -> None:
         """Start applying the log, once there is a release to count by."""

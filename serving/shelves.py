@@ -1,8 +1,9 @@
 """The shelves that a client can ask for: where each looks, and what post-ranking does to it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from serving.candidates import Candidates
 from serving.funnel import RELATED as BESIDE
 from serving.postrank import HOME as FEED_RULES
 from serving.postrank import SEARCH as SEARCH_RULES
@@ -27,6 +28,10 @@ class Shelf:
     """Without what the viewer watched lately, as long as enough else is left."""
     deep: bool = False
     """Its one source brings as many candidates as are ranked."""
+
+    def matches(self, found: Mapping[str, Candidates]) -> Candidates | None:
+        """What was searched for, where that is what the shelf is of."""
+        return found.get("search", Candidates.none()) if self.name == "search" else None
 
 
 HOME = Shelf("home", rules=FEED_RULES)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Self
+from weakref import ref
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,19 +46,19 @@ class Standing:
 
 @dataclass
 class Barred:
-    """The videos that are not for everybody, as the catalogue store has them, upon the release in use."""
+    """The videos that are not for everybody, as the catalogue store has them, upon the releases in use."""
 
     store: CatalogueStore
     held: dict[str, State] = field(default_factory=dict)
-    _standing: Standing | None = field(default=None, repr=False)
+    _standings: list[ref[Standing]] = field(default_factory=list, repr=False)
     _writes: int = 0
     _lock: Lock = field(default_factory=Lock, repr=False)
 
     def attach(self, standing: Standing) -> None:
-        """Keep a release's standing up to date from now on, in place of the one before."""
+        """Keep a release's standing up to date from now on, for as long as somebody holds it."""
         with self._lock:
             standing.mark(self.held)
-            self._standing = standing
+            self._standings = [each for each in self._standings if each() is not None] + [ref(standing)]
 
     def note(self, states: Mapping[str, State]) -> None:
         """Count what was just written to the store."""
@@ -68,8 +69,7 @@ class Barred:
                     self.held.pop(video_id, None)
                 else:
                     self.held[video_id] = state
-            if self._standing:
-                self._standing.mark(states)
+            self._mark(states)
 
     def refresh(self) -> None:
         """Take over what the store holds; read again where this process wrote in between."""
@@ -82,9 +82,15 @@ class Barred:
                 freed = dict.fromkeys(self.held.keys() - found.keys(), FREE)
                 changed = {key: state for key, state in found.items() if self.held.get(key) != state}
                 self.held = found
-                if self._standing and (freed or changed):
-                    self._standing.mark(freed | changed)
+                if freed or changed:
+                    self._mark(freed | changed)
                 return
+
+    def _mark(self, states: Mapping[str, State]) -> None:
+        for each in self._standings:
+            standing = each()
+            if standing is not None:
+                standing.mark(states)
 
 
 def state_of(status: str | None, restricted: bool | None) -> State:

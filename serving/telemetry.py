@@ -64,12 +64,31 @@ class Telemetry:
         )
         self.near = NearCaches()
         registry.register(self.near)
+        self.variant_answers = Counter(
+            "upnext_experiment_answers",
+            "Answers by variant; not whole where a part was skipped",
+            ["experiment", "variant", "whole"],
+            registry=registry,
+        )
+        self.variant_seconds = Histogram(
+            "upnext_experiment_seconds",
+            "Time of the funnel's stages by variant",
+            ["experiment", "variant"],
+            buckets=SECONDS,
+            registry=registry,
+        )
         self.requests = Counter(
             "upnext_requests", "Requests answered", ["route", "status"], registry=registry
         )
 
     def answered(self, route: str, status: int) -> None:
         self.requests.labels(route, str(status)).inc()
+
+    def tried(self, variants: Mapping[str, str], seconds: float, whole: bool) -> None:
+        """Count an answer for each experiment -> variant: guardrails that the event log does not know."""
+        for pair in variants.items():
+            self.variant_answers.labels(*pair, "yes" if whole else "no").inc()
+            self.variant_seconds.labels(*pair).observe(seconds)
 
     def skip(self, part: str, why: str) -> None:
         self.skipped.labels(part, why).inc()

@@ -233,6 +233,18 @@ QUARANTINE = pa.schema(
 """Rows that were refused, each with its reason."""
 
 
+EXPOSURES = pa.schema(
+    [
+        pa.field("date", pa.string(), nullable=False),  # UTC day, YYYY-MM-DD
+        pa.field("experiment", pa.string(), nullable=False),
+        pa.field("user_id", pa.string(), nullable=False),  # the session's id where there was no user
+        pa.field("variant", pa.string(), nullable=False),
+        pa.field("exposed_at", UtcTime, nullable=False),
+    ]
+)
+"""Who got an answer that an experiment could have changed; one row per day, experiment and unit."""
+
+
 @dataclass(frozen=True)
 class Embeddings:
     """Vectors bound to what they stand for.

@@ -15,6 +15,8 @@ from upnext.contracts import Event
 if TYPE_CHECKING:
     import pyarrow.dataset as ds  # brings pandas along, which only the lake is worth
 
+    from upnext.experiments import Experiment
+
 
 @dataclass(frozen=True)
 class EventBatch:
@@ -226,6 +228,45 @@ class Catalogue(Port, Protocol):
         ...
 
     def count(self) -> int: ...
+
+
+class Experiments(Port, Protocol):
+    """Definitions of experiments, hold-outs, and who was exposed to what."""
+
+    def put(self, experiment: "Experiment") -> None:
+        """Insert or replace, by name."""
+        ...
+
+    def all(self) -> Sequence["Experiment"]:
+        """Every experiment, also those that have ended, by name."""
+        ...
+
+    def hold_out(self, layer: str, share: float) -> None:
+        """Keep a share of the units out of a layer's experiments; an empty layer: out of all experiments."""
+        ...
+
+    def holdouts(self) -> Mapping[str, float]:
+        """Layer -> share."""
+        ...
+
+    def expose(self, exposures: pa.Table) -> int:
+        """Store exposures (columns of EXPOSURES) durably; says how many were new.
+
+        The first of an experiment, unit and day counts, whatever comes later.
+        """
+        ...
+
+    def exposures(self, since: str = "") -> pa.Table:
+        """Exposures of a UTC day (YYYY-MM-DD) and later, in the order of days."""
+        ...
+
+    def forget(self, user_id: str) -> int:
+        """Remove a unit's exposures; says how many."""
+        ...
+
+    def purge(self, before: str) -> int:
+        """Drop exposures of days before one; says how many."""
+        ...
 
 
 class OnlineFeatures(Port, Protocol):

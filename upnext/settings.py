@@ -41,6 +41,7 @@ class Settings(BaseSettings):
     history_url: str = "sqlite:///{state}/history.db"
     profiles_url: str = "sqlite:///{state}/platform.db"
     catalogue_url: str = "sqlite:///{state}/platform.db"
+    experiments_url: str = "sqlite:///{state}/platform.db"
     online_features_url: str = "lmdb://{state}/online"
     keys_url: str = "sqlite:///{home}/access.db"
     """Keys to the service; one store for all data sets."""

@@ -25,6 +25,7 @@ URLS: dict[str, dict[str, str]] = {
     "catalogue": {"sqlite": "sqlite:///{home}/platform.db"},
     "keys": {"sqlite": "sqlite:///{home}/access.db"},
     "erasures": {"sqlite": "sqlite:///{home}/platform.db"},
+    "experiments": {"sqlite": "sqlite:///{home}/platform.db"},
     "online_features": {"lmdb": "lmdb://{home}/online", "redis": "redis://"},
 }
 """Port -> name of the adapter -> URL. A bare ``redis://`` stands for the tests' own server, emptied."""

@@ -21,6 +21,10 @@ COMMANDS = {
         "upnext.cli.release:release",
         "Show the releases, promote one, or go back to the one before.",
     ),
+    "experiment": (
+        "serving.experiments.commands:experiment",
+        "Start experiments, stop them, and read them out.",
+    ),
     "serve": ("serving.commands:serve", "Start the recommendation service."),
     "key": ("upnext.cli.key:key", "Make, list and revoke the keys to the service."),
     "forget": ("serving.commands:forget", "Erase a person from every store."),

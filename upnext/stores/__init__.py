@@ -15,6 +15,7 @@ from upnext.ports import (
     Catalogue,
     Erasures,
     EventLog,
+    Experiments,
     FeatureLog,
     Keys,
     Lake,
@@ -35,6 +36,7 @@ ADAPTERS: Mapping[str, Mapping[str, str]] = {
     "catalogue": dict.fromkeys(("sqlite", "postgresql"), "upnext.stores.sql_catalogue:SqlCatalogue"),
     "keys": dict.fromkeys(("sqlite", "postgresql"), "upnext.stores.sql_keys:SqlKeys"),
     "erasures": dict.fromkeys(("sqlite", "postgresql"), "upnext.stores.sql_erasures:SqlErasures"),
+    "experiments": dict.fromkeys(("sqlite", "postgresql"), "upnext.stores.sql_experiments:SqlExperiments"),
     "online_features": {
         "lmdb": "upnext.stores.lmdb_features:LmdbFeatures",
         **dict.fromkeys(("redis", "rediss"), "upnext.stores.redis_features:RedisFeatures"),
@@ -96,6 +98,10 @@ class Stores:
     @property
     def erasures(self) -> Erasures:
         return cast(Erasures, self.open("erasures"))
+
+    @property
+    def experiments(self) -> Experiments:
+        return cast(Experiments, self.open("experiments"))
 
     @property
     def online_features(self) -> OnlineFeatures:

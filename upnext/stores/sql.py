@@ -23,7 +23,7 @@ from upnext.stores.sqlite import BUSY_S, sqlite_errors
 from upnext.stores.urls import local_path, masked
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-HEAD = "0003"
+HEAD = "0004"
 """Revision of the newest migration: what this program expects to find."""
 ROWS = 20_000
 """Rows turned into Python objects at once."""
@@ -106,6 +106,29 @@ ERASURE_TABLE = sa.Table(
     sa.Column("person", sa.String(64), primary_key=True),
     sa.Column("erased_at", UtcTime, nullable=False),
 )
+EXPERIMENT_TABLE = sa.Table(
+    "experiments",
+    METADATA,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("definition", sa.JSON, nullable=False),
+)
+HOLDOUT_TABLE = sa.Table(
+    "holdouts",
+    METADATA,
+    sa.Column("layer", sa.String(64), primary_key=True),
+    sa.Column("share", sa.Float, nullable=False),
+)
+EXPOSURE_TABLE = sa.Table(
+    "exposures",
+    METADATA,
+    sa.Column("date", sa.String(10), primary_key=True),
+    sa.Column("experiment", sa.String(64), primary_key=True),
+    sa.Column("user_id", Key, primary_key=True),
+    sa.Column("variant", sa.String(64), nullable=False),
+    sa.Column("exposed_at", UtcTime, nullable=False),
+    sa.Index("exposures_user", "user_id"),
+)
+"""Columns of :data:`upnext.contracts.EXPOSURES`."""
 
 
 class Database:

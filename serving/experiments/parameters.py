@@ -1,0 +1,101 @@
+"""What a variant may change, and the funnel that follows from it.
+
+``weights.NAME``     of the composite score (:class:`models.utility.Weights`), over the bundle's
+``rules.NAME``       of post-ranking (:class:`serving.rules.Rules`)
+``limits.NAME``      ``candidates`` and ``per_retriever``
+``retrievers.NAME``  weight when ranks are fused; 0 leaves the retriever out
+``release``          version or alias of the release that answers
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, replace
+from functools import cache
+from math import isfinite
+from typing import Any, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from models.utility import Weights
+from serving.funnel import RETRIEVERS, Funnel
+from serving.postrank import SWITCHABLE
+from serving.rules import FunnelConfig, Limits, Rules
+from upnext.errors import ConfigError
+from upnext.experiments import Experiment
+
+Values = Mapping[str, Any]
+RELEASE = "release"
+LIMITS = ("candidates", "per_retriever")
+WHOLE = ("_run",)
+DIVISORS = ("_half_life_s", "_temperature", "_width")
+"""Ends of names of numbers that something is divided by."""
+
+
+@cache
+def known() -> Mapping[str, Any]:
+    """Every parameter of the funnel by name, and its type."""
+    of_rules, of_limits = get_type_hints(Rules), get_type_hints(Limits)
+    return {
+        **{f"weights.{each.name}": float for each in fields(Weights)},
+        **{f"rules.{name}": kind for name, kind in of_rules.items()},
+        **{f"limits.{name}": of_limits[name] for name in LIMITS},
+        **{f"retrievers.{name}": float for name in RETRIEVERS},
+        RELEASE: str,
+    }
+
+
+def checked(experiment: Experiment) -> Experiment:
+    """The experiment with the values in their types; ConfigError for what the funnel does not know."""
+    variants = []
+    for variant in experiment.variants:
+        where = f"{experiment.name}: parameters of {variant.name}"
+        values = {name: _checked(name, value, where) for name, value in variant.parameters.items()}
+        try:
+            Weights.from_dict(section(values, "weights"))
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error}") from error
+        variants.append(variant.model_copy(update={"parameters": values}))
+    return experiment.model_copy(update={"variants": tuple(variants)})
+
+
+def section(values: Values, name: str) -> dict[str, Any]:
+    """The parameters of one section, without its prefix."""
+    prefix = f"{name}."
+    return {key.removeprefix(prefix): value for key, value in values.items() if key.startswith(prefix)}
+
+
+def merged(variants: Iterable[Values]) -> dict[str, Any]:
+    """The parameters of several variants at once; no two of different layers set the same."""
+    return {name: value for values in variants for name, value in values.items()}
+
+
+def applied(funnel: Funnel, values: Values) -> Funnel:
+    """A funnel over the same bundle, with other parameters."""
+    config: FunnelConfig = replace(
+        funnel.config,
+        rules=replace(funnel.config.rules, **section(values, "rules")),
+        limits=replace(funnel.config.limits, **section(values, "limits")),
+        retrievers={**funnel.config.retrievers, **section(values, "retrievers")},
+    )
+    weights = section(values, "weights")
+    ranker = funnel.ranker.weighing(weights) if weights else funnel.ranker
+    return replace(funnel, config=config, ranker=ranker)
+
+
+def _checked(name: str, value: Any, where: str) -> Any:
+    if name not in known():
+        raise ConfigError(f"{where}: no parameter is called {name!r}: there are {', '.join(known())}")
+    try:
+        made = TypeAdapter(known()[name]).validate_python(value)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {name} is {value!r}: {error.errors()[0]['msg']}") from error
+    unknown = sorted(made - set(SWITCHABLE)) if isinstance(made, frozenset) else []
+    if unknown:
+        raise ConfigError(f"{where}: {name} is {value!r}: there are {', '.join(SWITCHABLE)}")
+    if isinstance(made, int | float) and not name.startswith("weights."):
+        least = 1 if name.startswith("limits.") or name.endswith(WHOLE) else 0
+        if not isfinite(made) or made < least or (made == 0 and name.endswith(DIVISORS)):
+            raise ConfigError(
+                f"{where}: {name} is {value!r}: give a finite number "
+                f"{'above 0' if name.endswith(DIVISORS) else f'of at least {least}'}"
+            )
+    return made

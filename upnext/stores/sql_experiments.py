@@ -1,0 +1,74 @@
+"""Experiments, hold-outs and exposures through SQLAlchemy: SQLite embedded, or a PostgreSQL server."""
+
+from collections.abc import Mapping, Sequence
+from typing import Self
+
+import pyarrow as pa
+import sqlalchemy as sa
+
+from upnext.contracts import EXPOSURES
+from upnext.experiments import Experiment, parse
+from upnext.settings import Settings
+from upnext.stores.sql import EXPERIMENT_TABLE, EXPOSURE_TABLE, HOLDOUT_TABLE, Database
+from upnext.stores.tables import conform
+
+
+class SqlExperiments:
+    """Tables ``experiments`` and ``holdouts``, a row each, and ``exposures``, whose key counts each once."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @classmethod
+    def open(cls, url: str, settings: Settings) -> Self:
+        return cls(Database(url))
+
+    def ping(self) -> str:
+        return self._database.ping()
+
+    def close(self) -> None:
+        self._database.close()
+
+    def put(self, experiment: Experiment) -> None:
+        row = {"name": experiment.name, "definition": experiment.model_dump(mode="json")}
+        self._replace(EXPERIMENT_TABLE, row)
+
+    def all(self) -> Sequence[Experiment]:
+        found = self._database.rows(
+            sa.select(EXPERIMENT_TABLE.c.definition).order_by(EXPERIMENT_TABLE.c.name)
+        )
+        return [parse(row[0]) for row in found]
+
+    def hold_out(self, layer: str, share: float) -> None:
+        self._replace(HOLDOUT_TABLE, {"layer": layer, "share": share})
+
+    def holdouts(self) -> Mapping[str, float]:
+        return {row.layer: row.share for row in self._database.rows(sa.select(HOLDOUT_TABLE))}
+
+    def expose(self, exposures: pa.Table) -> int:
+        rows = conform(exposures, EXPOSURES, "exposures").to_pylist()
+        if not rows:
+            return 0
+        new = (
+            self._database.insert(EXPOSURE_TABLE).on_conflict_do_nothing().returning(EXPOSURE_TABLE.c.user_id)
+        )
+        with self._database.errors(), self._database.engine.begin() as connection:
+            return len(connection.execute(new, rows).all())
+
+    def exposures(self, since: str = "") -> pa.Table:
+        keys = (EXPOSURE_TABLE.c.date, EXPOSURE_TABLE.c.experiment, EXPOSURE_TABLE.c.user_id)
+        columns = [EXPOSURE_TABLE.c[name] for name in EXPOSURES.names]
+        found = self._database.rows(sa.select(*columns).where(EXPOSURE_TABLE.c.date >= since).order_by(*keys))
+        return pa.Table.from_pylist([dict(row._mapping) for row in found], schema=EXPOSURES)
+
+    def forget(self, user_id: str) -> int:
+        return self._database.change(sa.delete(EXPOSURE_TABLE).where(EXPOSURE_TABLE.c.user_id == user_id))
+
+    def purge(self, before: str) -> int:
+        return self._database.change(sa.delete(EXPOSURE_TABLE).where(EXPOSURE_TABLE.c.date < before))
+
+    def _replace(self, table: sa.Table, row: Mapping[str, object]) -> None:
+        key = next(iter(table.primary_key)).name
+        others = {name: value for name, value in row.items() if name != key}
+        new = self._database.insert(table).values(row)
+        self._database.change(new.on_conflict_do_update(index_elements=[key], set_=others))
