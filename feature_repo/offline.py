@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
-from feature_repo.specs import USER, VIDEO, VIEWS, ViewSpec
+from feature_repo.specs import CREATOR, USER, VIDEO, VIEWS, ViewSpec
 from models.columns import codes
 from upnext.errors import CorruptData, MissingData, NotFound
 from upnext.ports import Lake
@@ -30,11 +30,16 @@ def snapshot_name(at: datetime) -> str:
 
 
 def snapshots(lake: Lake, view: str) -> list[datetime]:
-    """Times at which features of a view were taken, ascending; empty when there is no table yet."""
+    """Times at which features of a view were taken, ascending; empty when there is no table yet.
+
+    Those of a catalogue that names no creator are taken with the videos', and hold none.
+    """
     table = _spec(view).table
-    if lake.version(table) < 0:
-        return []
-    names = pc.unique(lake.scan(table).to_table(columns=[SNAPSHOT])[SNAPSHOT]).to_pylist()
+    names: list[str] = []
+    if lake.version(table) >= 0:
+        names = pc.unique(lake.scan(table).to_table(columns=[SNAPSHOT])[SNAPSHOT]).to_pylist()
+    if not names and view == CREATOR.name:
+        return snapshots(lake, VIDEO.name)
     return [datetime.strptime(name, _FORMAT).replace(tzinfo=UTC) for name in sorted(names)]
 
 
@@ -49,6 +54,8 @@ def snapshot(lake: Lake, view: str, at: datetime) -> tuple[list[str], NDArray[np
         raise MissingData(
             f"no snapshot of {view} at or before {at:%Y-%m-%dT%H:%M:%SZ}: run `upnext step features`"
         )
+    if lake.version(spec.table) < 0:
+        return [], np.empty((0, len(spec.names)), np.float32)
     columns = [spec.key, *spec.names]
     table = lake.scan(spec.table).to_table(
         columns=columns, filter=ds.field(SNAPSHOT) == snapshot_name(taken[-1])

@@ -18,7 +18,7 @@ from components.quality.limits import Range, range_of
 from components.quality.shift import psi
 from components.tables import query
 from feature_repo.offline import snapshot, snapshots
-from feature_repo.specs import VIEWS, FeatureSpec
+from feature_repo.specs import CREATOR, VIEWS, FeatureSpec
 from models.dataset import Dataset, Examples
 from upnext.contracts import EVENTS
 from upnext.ports import Lake
@@ -62,6 +62,8 @@ def features_frame(
     frames = []
     for view in VIEWS.values():
         now = snapshot(lake, view.name, until)[1]
+        if view is CREATOR and not len(now):
+            continue  # the catalogue names none
         earlier = [at for at in snapshots(lake, view.name) if at <= until - WINDOW]
         before = snapshot(lake, view.name, earlier[-1])[1] if earlier else None
         frames.append(profile(view.name, view.names, now, _ranges(view.features, view.names), before))
@@ -109,7 +111,8 @@ def tables_frame(lake: Lake, data: Dataset, until: datetime, refused_share: floa
     """
     rows = [_events_row(lake, until) | {"refused_share": refused_share}]
     rows.append({"table": "examples", "rows": sum(len(part) for part in data.examples.values())})
-    rows += [_view_row(lake, name, until) for name in VIEWS]
+    of_views = [_view_row(lake, name, until) for name in VIEWS]
+    rows += [row for row in of_views if row["rows"] or row["table"] != CREATOR.table]
     columns = ["table", "rows", "repeated_keys", "age_h", "volume", "refused_share"]
     frame = pd.DataFrame(rows, columns=columns)
     return frame.astype(dict.fromkeys(columns[1:], "float64"))

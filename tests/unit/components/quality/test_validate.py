@@ -60,13 +60,8 @@ def test_a_poisoned_source_stops_the_cycle_before_training(settings: Settings, t
     assert re.search(r"suite tables: .* of refused_share: expected .*at most 0\.1", str(said.exception))
     assert f"{EVENTS // 4} rows in quarantine, events: {REASON}" in " ".join(said.stderr.split())
     (run,) = settings.state.glob("runs/*Z")
-    assert sorted(folder.name for folder in run.iterdir()) == [
-        "examples",
-        "features",
-        "ingest",
-        "skew",
-        "validate",
-    ]
+    done = sorted(folder.name for folder in run.iterdir())
+    assert done == ["examples", "features", "ingest", "skew", "validate", "visual"]
     assert runner.Report.read(run / "validate") is None, "it did not finish"
     index = run / "validate" / "documents" / "index.html"
     assert f"{index} shows all of it" in str(said.exception)
@@ -82,7 +77,7 @@ def test_few_bad_rows_are_quarantined_and_the_data_goes_on(
     )
     data, until = source(tmp_path / "good", 20), START + timedelta(days=6)
     own = settings.activate("good")
-    for name in ("ingest", "features", "examples", "validate"):
+    for name in ("ingest", "visual", "features", "skew", "examples", "validate"):
         report = runner.run_step(own, name, data, until)
     assert report.metrics["refused_share"] == pytest.approx(20 / EVENTS)
     assert report.metrics["quarantined"] == 0, "ingest had moved them already"
