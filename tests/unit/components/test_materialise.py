@@ -69,7 +69,7 @@ def users_held(stores: Stores, names: str) -> list[float | None]:
     """The first feature of users, None for those that the store does not have."""
     packed = PackedFeatures(stores.online_features, layouts())
     values = packed.read(USER.name, list(names))
-    rows = packed.unpack(USER.name, values)
+    rows = packed.unpack(USER.name, values).rows
     return [None if value is None else float(row[0]) for value, row in zip(values, rows, strict=True)]
 
 
