@@ -32,7 +32,7 @@ Progress = Callable[[int, float, float], None]
 class RankerConfig:
     """How the ranker is trained."""
 
-    epochs: int = 12
+    epochs: int = 5
     """At most; it stops earlier when the validation loss does not fall."""
     patience: int = 2
     """Epochs without a fall before it stops."""
