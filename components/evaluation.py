@@ -8,7 +8,7 @@ the policy puts first. Every slot that counts has an outcome that was observed.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -23,6 +23,7 @@ from models.bootstrap import compare
 from models.dataset import Dataset
 from models.metrics import Truth, average_precision, ndcg, recall, watch_time_per_slot
 from upnext.errors import CorruptData, EmptyData, MissingData
+from upnext.times import moment
 
 Floats = NDArray[np.float64]
 
@@ -75,7 +76,7 @@ class Holdout:
             users=[data.users[user] for user in users],
             wanted=Truth.of(*truth, wanted[kept], len(users), videos),
             watched=Truth.of(*truth, np.where(np.isnan(replayed), 0, replayed + _SHOWN), len(users), videos),
-            since=datetime.fromtimestamp(data.split.holdout_start / 1e6, UTC),
+            since=moment(data.split.holdout_start),
         )
 
     def shown(self, ids: pa.Array) -> pa.Table:

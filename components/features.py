@@ -24,11 +24,11 @@ from feature_repo.user_aggregates import user_features, watched_pairs
 from feature_repo.vectors import VideoVectors, rounded, tastes
 from feature_repo.video_aggregates import creator_features, video_features
 from upnext.ports import Lake
+from upnext.times import EPOCH
 
 EVERY = timedelta(hours=24)
 MEMORY_LIMIT = "1500MB"
 TIMESTAMP = "event_timestamp"
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 OUTCOME_COLUMNS = (
     *("user_id", "video_id", "request_id", "session_id", "timestamp", "engaged_at", "date"),
     *("shown", "clicked", "liked", "shared", "not_interested"),

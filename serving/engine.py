@@ -22,7 +22,7 @@ from models.history import Histories
 from serving import shelves
 from serving.ads import DEADLINE_S, Ad, AdRequest, AdServer, HouseAds, wanted, with_ads
 from serving.candidates import Candidates, Pool
-from serving.clock import Clock, microseconds, wall_clock
+from serving.clock import Clock, wall_clock
 from serving.deadlines import Deadlines, Trace
 from serving.experiments.board import Board
 from serving.experiments.exposure import Outcome
@@ -45,6 +45,7 @@ from serving.viewer import SEEN, Crowd, Viewer, ViewerStores, put_together
 from upnext.contracts import Reason
 from upnext.errors import NotFound, ReleaseError, StoreError
 from upnext.ports import OnlineFeatures, Profiles, WatchHistory
+from upnext.times import microseconds
 
 log = logging.getLogger(__name__)
 
