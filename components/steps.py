@@ -194,7 +194,7 @@ def ranker(job: Job) -> Outcome:
     data = Dataset.load(job.input("examples"))
     with connect(job.settings) as stores:
         completer = Completer.of(job, data, stores.lake)
-        start = _time(data.split.valid_start)
+        start = moment(data.split.valid_start)
         videos = aligned(stores.lake, VIDEO.name, start, data.catalogue.ids)
     train, valid = (completer.part(job, part) for part in ("train", "valid"))
     with progress("ranker") as told:

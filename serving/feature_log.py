@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from models.rank_data import BLOCKS
-from serving.engine import Answer
+from serving.answer import Answer
 from upnext.contracts import LOGGED_FEATURES
 from upnext.times import microseconds
 
