@@ -1,7 +1,7 @@
 """The registry of release bundles: versions in MLflow, with aliases that say which one serves.
 
-Aliases: ``candidate`` passed its gate last, ``champion`` serves, ``previous`` is the champion before, kept to go
-back to. A release that answers a share of the users is an experiment's (docs/experiments.md).
+Aliases: ``candidate`` passed its gate last, ``champion`` serves, ``previous`` is the champion before, kept
+to go back to. A release that answers a share of the users is an experiment's (docs/experiments.md).
 """
 
 from collections.abc import Mapping
