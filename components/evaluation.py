@@ -8,21 +8,21 @@ the policy puts first. Every slot that counts has an outcome that was observed.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pyarrow import csv
 
 from models.bootstrap import compare
 from models.dataset import Dataset
 from models.metrics import Truth, average_precision, ndcg, recall, watch_time_per_slot
-from upnext.errors import CorruptData, EmptyData, MissingData
+from upnext.errors import EmptyData
+from upnext.listings import read_columns
+from upnext.times import moment
 
 Floats = NDArray[np.float64]
 
@@ -75,7 +75,7 @@ class Holdout:
             users=[data.users[user] for user in users],
             wanted=Truth.of(*truth, wanted[kept], len(users), videos),
             watched=Truth.of(*truth, np.where(np.isnan(replayed), 0, replayed + _SHOWN), len(users), videos),
-            since=datetime.fromtimestamp(data.split.holdout_start / 1e6, UTC),
+            since=moment(data.split.holdout_start),
         )
 
     def shown(self, ids: pa.Array) -> pa.Table:
@@ -184,25 +184,3 @@ def score_files(recommendations: Path, truth: Path, count: int) -> dict[str, flo
         "videos_recommended": float(len(np.unique(ranked[ranked >= 0]))),
         "users": float(len(users)),
     }
-
-
-def read_columns(file: Path, required: Sequence[str]) -> pa.Table:
-    """A CSV or Parquet file with ids as text; the error names what is missing."""
-    try:
-        if file.suffix == ".parquet":
-            table = pq.read_table(file)
-        else:
-            types = {"user_id": pa.string(), "video_id": pa.string()}
-            table = csv.read_csv(file, convert_options=csv.ConvertOptions(column_types=types))
-    except (pa.ArrowInvalid, OSError) as error:
-        raise CorruptData(f"{file} can't be read: {error}") from error
-    absent = [name for name in required if name not in table.column_names]
-    if absent:
-        raise MissingData(
-            f"{file} lacks the columns {', '.join(absent)}; it has {', '.join(table.column_names)}"
-        )
-    ids = [name for name in ("user_id", "video_id") if name in table.column_names]
-    for name in ids:
-        place = table.schema.get_field_index(name)
-        table = table.set_column(place, name, table[name].cast(pa.string()))
-    return table

@@ -16,18 +16,19 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 from ibis.backends.duckdb import Backend
 
+from components.visual import visual_table
 from feature_repo.aggregates import MEMORY_DAYS, as_of, facts
 from feature_repo.offline import SNAPSHOT, snapshot_name, snapshots
 from feature_repo.specs import CREATOR, USER, VIDEO, VIEWS, ViewSpec
 from feature_repo.user_aggregates import user_features, watched_pairs
-from feature_repo.vectors import VISUAL_TABLE, VideoVectors, rounded, tastes
+from feature_repo.vectors import VideoVectors, rounded, tastes
 from feature_repo.video_aggregates import creator_features, video_features
 from upnext.ports import Lake
+from upnext.times import EPOCH
 
 EVERY = timedelta(hours=24)
 MEMORY_LIMIT = "1500MB"
 TIMESTAMP = "event_timestamp"
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 OUTCOME_COLUMNS = (
     *("user_id", "video_id", "request_id", "session_id", "timestamp", "engaged_at", "date"),
     *("shown", "clicked", "liked", "shared", "not_interested"),
@@ -67,7 +68,7 @@ def build_features(
     due = [at for at in wanted if at not in there]
     rows = dict.fromkeys((view.entity for view in VIEWS.values()), 0)
     if due:
-        vectors = VideoVectors.of(lake.read("videos"), _visual(lake))
+        vectors = VideoVectors.of(lake.read("videos"), visual_table(lake))
         with _engine(lake, due[0], threads) as con:
             queries = _queries(con, due[0])
             for done, at in enumerate(due):
@@ -152,10 +153,6 @@ def _taken(con: Backend, queries: _Queries, vectors: VideoVectors) -> Iterator[t
     yield VIDEO, rounded(VIDEO, videos, vectors.of_videos(videos[VIDEO.key]))
     creators = con.con.sql(queries.creators).to_arrow_table()
     yield CREATOR, rounded(CREATOR, creators, vectors.of_creators(creators[CREATOR.key]))
-
-
-def _visual(lake: Lake) -> pa.Table | None:
-    return lake.read(VISUAL_TABLE) if lake.version(VISUAL_TABLE) >= 0 else None
 
 
 def _current(lake: Lake, view: ViewSpec) -> list[datetime]:

@@ -8,7 +8,6 @@ an item is not taken over: the next ranker will stand beside retrievers trained 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from models.cross_specs import SPACES
 from models.dataset import Examples
 from models.rank_data import BLOCKS, RankSchema
 from upnext.ports import Lake
+from upnext.times import moment
 
 RELEASES_OWN = (*SPACES, "popularity")
 """Beginnings of the names of what a release's own retrievers and popularity say of a candidate."""
@@ -120,7 +120,7 @@ class LoggedFeatures:
         """Rows logged between two times (µs) for a ranker of another schema."""
         if not self.there:
             return 0
-        start, end = (datetime.fromtimestamp(time / 1e6, UTC) for time in (since, until))
+        start, end = (moment(time) for time in (since, until))
         time = ds.field("timestamp")
         inside = (time >= start) & (time < end) & (ds.field("schema") != self.schema.hash)
         return int(self.lake.scan(TABLE).count_rows(filter=inside))
@@ -155,7 +155,7 @@ class LoggedFeatures:
         for taken in np.unique(at[at > 0]):
             mine = places[at == taken]
             ids = self.catalogue.ids[examples.video[mine]].tolist()
-            time = datetime.fromtimestamp(int(taken) / 1e6, UTC)
+            time = moment(taken)
             examples.video_features[mine] = aligned(self.lake, VIDEO.name, time, ids)
 
     def _read(self, slates: NDArray[np.int32]) -> LoggedRows:

@@ -32,11 +32,11 @@ from upnext.errors import DataError, MissingData
 from upnext.ports import Lake
 from upnext.settings import Settings
 from upnext.stores import Stores
+from upnext.times import microseconds, moment
 
 if TYPE_CHECKING:
     from feast import FeatureStore
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
 LATE = timedelta(days=3)
 """How late an event may reach the lake and still be found without reading all of them again."""
@@ -130,7 +130,7 @@ class _Run:
         written = 0
         for part in self.marks.batches(view, new.mark, len(places), ROWS):
             batch = places[part]
-            packed.write_matrix(view, [new.ids[place] for place in batch], new.rows[batch], _micros(at))
+            packed.write_matrix(view, [new.ids[place] for place in batch], new.rows[batch], microseconds(at))
             written += len(batch)
             self._tell(len(batch))
         if view == VIDEO_VIEW:
@@ -173,14 +173,14 @@ class _Run:
             since = max(since, datetime.fromisoformat(str(reached)) - LATE)
         partial = self.marks.partial("events")
         if partial is not None and partial[0] == mark:
-            since = EPOCH + timedelta(microseconds=partial[1])
+            since = moment(partial[1])
         added = 0
         for end, events in _by_days(self.stores.lake, since, self.until):
             for start in range(0, events.num_rows, EVENT_ROWS):
                 batch = events.slice(start, EVENT_ROWS)
                 added += self.stores.history.add(batch)
                 self._tell(batch.num_rows)
-            self.marks.towards("events", mark, _micros(end))
+            self.marks.towards("events", mark, microseconds(end))
         self.marks.reach("events_until", self.until.isoformat())
         self.marks.reach("events", mark)
         return float(added)
@@ -271,7 +271,3 @@ def _by_days(lake: Lake, since: datetime, until: datetime) -> Iterator[tuple[dat
             yield end, pa.concat_tables(parts).sort_by(order)
             parts = []
         start = end
-
-
-def _micros(time: datetime) -> int:
-    return (time - EPOCH) // timedelta(microseconds=1)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -14,6 +14,7 @@ from feature_repo.stream_log import StreamLog
 from models.catalogue import Catalogue
 from models.columns import codes
 from upnext.ports import Lake
+from upnext.times import moment
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,9 @@ class Moments:
     def of(cls, lake: Lake, catalogue: Catalogue, users: Sequence[str], first: int, end: int) -> "Moments":
         """For moments in [first, end), µs since the epoch; viewers by their places in ``users``."""
         time = ds.field("timestamp")
-        since = _time(first) - timedelta(minutes=LONGEST)
+        since = moment(first) - timedelta(minutes=LONGEST)
         columns = ["user_id", "video_id", "event_type", "timestamp", "watch_duration_ms"]
-        events = lake.scan("events").to_table(columns=columns, filter=(time >= since) & (time < _time(end)))
+        events = lake.scan("events").to_table(columns=columns, filter=(time >= since) & (time < moment(end)))
         ids = pa.array(users, pa.string())
         return cls(
             StreamLog.of(VIDEO_STREAM, events, catalogue.rows(events["video_id"])),
@@ -44,7 +45,3 @@ def searches(lake: Lake, users: pa.Array) -> Searches:
     wanted = ds.field("event_type") == "search"
     columns = ["user_id", "timestamp", "query"]
     return Searches.of(lake.scan("events").to_table(columns=columns, filter=wanted), users)
-
-
-def _time(at: int) -> datetime:
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=at)

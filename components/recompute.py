@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 
 import numpy as np
@@ -28,6 +28,7 @@ from models.dataset import Interactions
 from models.history import watch_fraction
 from models.layout import FeatureLayout
 from upnext.ports import Lake
+from upnext.times import moment
 
 CLOCK = timedelta(minutes=1)
 """A release whose clock is further from the wall's replays an old log: its moments are not the lake's."""
@@ -96,7 +97,7 @@ class Recompute:
         for at in np.unique(taken[taken > 0]):
             mine = np.flatnonzero(taken == at)
             ids = self.rows[spec.key].take(pa.array(mine)).to_pylist()
-            out[mine] = aligned(self.lake, spec.name, _time(int(at)), ids)
+            out[mine] = aligned(self.lake, spec.name, moment(int(at)), ids)
         return out
 
     def _moments(self, rows: pa.Table, of_user: Block, of_video: Block) -> tuple[Block, Block]:
@@ -105,7 +106,7 @@ class Recompute:
         viewer = np.asarray(requests.indices)
         first = rows.take(pa.array(np.unique(viewer, return_index=True)[1]))
         at, users = micros(first["computed_for"]), pc.unique(rows["user_id"]).to_pylist()
-        past = self._past(users, _time(int(at.min())), _time(int(at.max())))
+        past = self._past(users, moment(int(at.min())), moment(int(at.max())))
         place = {user: code for code, user in enumerate(users)}
         user = np.array([place[name] for name in first["user_id"].to_pylist()], np.int32)
         histories = past.histories(user, at, max(LENGTH, CONTEXT_HISTORY))
@@ -176,7 +177,3 @@ class Recompute:
     @cached_property
     def catalogue(self) -> Catalogue:
         return self.bundle.catalogue
-
-
-def _time(at: int) -> datetime:
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=at)

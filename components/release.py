@@ -1,7 +1,7 @@
 """Binding what must match into one bundle, and registering it."""
 
 import json
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from models.towers import Towers
 from upnext import tracking
 from upnext.releases import Releases
 from upnext.stores import connect
+from upnext.times import microseconds, moment
 
 
 def bind(job: Job, out: Path, at: datetime | None = None, index: Path | None = None) -> Path:
@@ -29,13 +30,13 @@ def bind(job: Job, out: Path, at: datetime | None = None, index: Path | None = N
     nothing later reaches the bundle.
     """
     data = Dataset.load(job.input("examples"))
-    at = at or datetime.fromtimestamp(data.split.holdout_start / 1e6, UTC)
+    at = at or moment(data.split.holdout_start)
     layouts = load_layouts(job.input("examples"))
     work = out.parent / "parts"
     work.mkdir(parents=True, exist_ok=True)
     with connect(job.settings) as stores:
         outcomes = stores.lake.read("outcomes")
-        popularity = Popularity.of(outcomes, data.catalogue, int(at.timestamp() * 1e6))
+        popularity = Popularity.of(outcomes, data.catalogue, microseconds(at))
         popularity.save(work / "popularity.npz")
         Exposure.of(outcomes, data.catalogue, popularity.as_of).save(work / "exposure.npz")
         np.save(work / "video_features.npy", aligned(stores.lake, VIDEO.name, at, data.catalogue.ids))

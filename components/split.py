@@ -8,6 +8,7 @@ import pyarrow.dataset as ds
 from models.dataset import Split
 from upnext.errors import EmptyData
 from upnext.ports import Lake
+from upnext.times import microseconds
 
 HOLDOUT, VALID, TRAIN = 0.10, 0.05, 0.35
 """Shares of the time span, from its end backwards; the rest is the retrievers' alone."""
@@ -34,8 +35,4 @@ def split_times(first: datetime, until: datetime) -> Split:
     holdout_start = until - holdout
     valid_start = holdout_start - valid
     history_end = valid_start - span * TRAIN
-    return Split(*(_micros(time) for time in (history_end, valid_start, holdout_start, until)))
-
-
-def _micros(time: datetime) -> int:
-    return (time - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+    return Split(*(microseconds(time) for time in (history_end, valid_start, holdout_start, until)))

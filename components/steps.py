@@ -14,6 +14,7 @@ from components.pipeline import Job, Outcome
 from upnext.errors import ConfigError, DataError
 from upnext.ports import Lake
 from upnext.stores import connect
+from upnext.times import microseconds, moment
 
 if TYPE_CHECKING:
     from models.dataset import Dataset
@@ -74,9 +75,9 @@ def features(job: Job) -> Outcome:
     with connect(job.settings) as stores, progress("snapshots") as told:
         first, until = time_span(stores.lake, job.end)
         split = split_times(first, until)
-        times = [_time(at) for at in (split.valid_start, split.holdout_start)]
+        times = [moment(at) for at in (split.valid_start, split.holdout_start)]
         # No example is older than history_end, so no older snapshot is ever joined.
-        metrics = build_features(stores.lake, _time(split.history_end), until, times, progress=told)
+        metrics = build_features(stores.lake, moment(split.history_end), until, times, progress=told)
         versions = _versions(stores.lake, "outcomes", "features_user", "features_video", "features_creator")
     metrics.pop("seconds")
     return Outcome(metrics, data_versions=versions)
@@ -108,7 +109,7 @@ def examples(job: Job) -> Outcome:
             "logged_ignored": float(data.logged_ignored),
         },
         params=params_of(config),
-        details={name: _time(at).isoformat() for name, at in asdict(data.split).items()},
+        details={name: moment(at).isoformat() for name, at in asdict(data.split).items()},
     )
 
 
@@ -193,7 +194,7 @@ def ranker(job: Job) -> Outcome:
     data = Dataset.load(job.input("examples"))
     with connect(job.settings) as stores:
         completer = Completer.of(job, data, stores.lake)
-        start = _time(data.split.valid_start)
+        start = moment(data.split.valid_start)
         videos = aligned(stores.lake, VIDEO.name, start, data.catalogue.ids)
     train, valid = (completer.part(job, part) for part in ("train", "valid"))
     with progress("ranker") as told:
@@ -229,7 +230,7 @@ def index(job: Job) -> Outcome:
     from models.viewer_inputs import context
 
     data = Dataset.load(job.input("examples"))
-    now = int(job.end.timestamp() * 1e6)
+    now = microseconds(job.end)
     with connect(job.settings) as stores:
         popularity = Popularity.of(stores.lake.read("outcomes"), data.catalogue, now)
         viewers = viewer_places(stores.lake, data.users)
@@ -275,7 +276,3 @@ def _versions(lake: Lake, *tables: str) -> dict[str, int]:
 
 def _next_hour(time: datetime) -> datetime:
     return time.astimezone(UTC).replace(minute=0, second=0, microsecond=0) + HOUR
-
-
-def _time(micros: int) -> datetime:
-    return datetime.fromtimestamp(micros / 1e6, UTC)

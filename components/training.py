@@ -15,9 +15,9 @@ from components.examples import load_layouts, logged_file
 from components.logged import LoggedCross
 from components.moments import Moments
 from components.pipeline import Job
+from components.visual import visual_of
 from feature_repo.request import CANDIDATE_NAMES, CONTEXT, of_candidates, places, ranker_schema
 from feature_repo.specs import USER, VIDEO
-from feature_repo.vectors import VISUAL_TABLE, looks
 from models import viewer_inputs
 from models.affinity import Affinities
 from models.als import AlsModel
@@ -95,7 +95,8 @@ class Completer:
         towers = Towers.load(job.input("two_tower") / "model")
         split, catalogue = data.split, data.catalogue
         popularity = Popularity.of(lake.read("outcomes"), catalogue, split.history_end)
-        crosses = Crosses(catalogue, als.factors, towers.items, popularity, _visual(lake, data))
+        visual = visual_of(lake, catalogue.ids)
+        crosses = Crosses(catalogue, als.factors, towers.items, popularity, visual if visual.any() else None)
         users = lake.read("users", ["user_id", "region", "language"])
         place = pc.index_in(pa.array(data.users), users["user_id"].combine_chunks())
         return cls(
@@ -146,12 +147,6 @@ class Completer:
         )
         pasts = Pasts(self.towers.embeddings, viewers.histories, viewer, rows.video)
         return _read(RankData.of(rows, candidates, pasts), self.schema, self.layouts)
-
-
-def _visual(lake: Lake, data: Dataset) -> NDArray[np.float32] | None:
-    if lake.version(VISUAL_TABLE) < 0:
-        return None
-    return looks(data.catalogue.table["video_id"].combine_chunks(), lake.read(VISUAL_TABLE))
 
 
 def _read(rows: RankData, schema: RankSchema, layouts: Mapping[str, FeatureLayout]) -> RankData:

@@ -10,14 +10,13 @@ from numpy.typing import NDArray
 from components.pipeline import Job, Outcome
 from components.split import split_times, time_span
 from components.steps import params_of, progress, step_config
+from feature_repo.vectors import VISUAL_TABLE, looks
 from models.columns import codes, micros
-from models.video_inputs import VISUAL
 from upnext.ports import Lake
 from upnext.sources import open_source
 from upnext.sources.base import Pictured
 from upnext.stores import connect
 
-TABLE = "visual_embeddings"
 SCHEMA = pa.schema(
     [
         pa.field("video_id", pa.string(), nullable=False),
@@ -47,7 +46,7 @@ def visual(job: Job) -> Outcome:
 
         config = step_config(job, "visual", VisualConfig)
         result = Work(job, stores.lake, source, config, told).run()
-        versions = {TABLE: stores.lake.version(TABLE)}
+        versions = {VISUAL_TABLE: stores.lake.version(VISUAL_TABLE)}
     figures = {"videos": result.known, "embedded": result.embedded, "refused": result.refused}
     return Outcome(
         {name: float(value) for name, value in figures.items()} | {"loss": result.loss},
@@ -59,14 +58,12 @@ def visual(job: Job) -> Outcome:
 
 def visual_of(lake: Lake, video_ids: Sequence[str] | NDArray[np.object_]) -> NDArray[np.float32]:
     """float32[n, 32], vectors of videos as the lake has them; zeros where there is none."""
-    vectors = np.zeros((len(video_ids), VISUAL), np.float32)
-    if lake.version(TABLE) < 0:
-        return vectors
-    table = lake.read(TABLE, ["video_id", "visual"]).combine_chunks()
-    place = codes(pa.array(video_ids, pa.string()), table["video_id"])
-    found = table["visual"].combine_chunks().flatten().to_numpy().reshape(-1, VISUAL)
-    vectors[place >= 0] = found[place[place >= 0]]
-    return vectors
+    return looks(pa.array(video_ids, pa.string()), visual_table(lake))
+
+
+def visual_table(lake: Lake) -> pa.Table | None:
+    """``video_id`` and ``visual`` of all videos that have a vector; None before any had one."""
+    return lake.read(VISUAL_TABLE, ["video_id", "visual"]) if lake.version(VISUAL_TABLE) >= 0 else None
 
 
 def co_watched(lake: Lake, job: Job, video_ids: Sequence[str]) -> NDArray[np.int64]:

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from components.pipeline import Job
 from components.quality.rows import put_away
-from components.visual import CHUNK, SCHEMA, TABLE, co_watched
+from components.visual import CHUNK, SCHEMA, co_watched
+from feature_repo.vectors import VISUAL_TABLE
 from models.columns import codes, distinct
 from models.visual import Pictures, Targets, VisualConfig, VisualNet, train
 from models.visual_export import NETWORK, PictureEncoder, export, resume
@@ -78,9 +79,9 @@ class Work:
             self.told(min(done * CHUNK, len(ids)), len(ids))
         new = pa.concat_tables([SCHEMA.empty_table(), *parts])
         if len(known):
-            self.lake.merge(TABLE, new, ["video_id"], update=True)
+            self.lake.merge(VISUAL_TABLE, new, ["video_id"], update=True)
         else:
-            self.lake.overwrite(TABLE, new)
+            self.lake.overwrite(VISUAL_TABLE, new)
         return Result(encoder.name, len(new), len(known) + len(new), refused)
 
     def _retrain(self, kept: Path | None) -> Result:
@@ -94,9 +95,11 @@ class Work:
 
     def _known(self, network: str) -> pa.Array:
         """Ids of the videos that have a vector of a network."""
-        if self.lake.version(TABLE) < 0:
+        if self.lake.version(VISUAL_TABLE) < 0:
             return pa.array([], pa.string())
-        table = self.lake.scan(TABLE).to_table(columns=["video_id"], filter=ds.field("network") == network)
+        table = self.lake.scan(VISUAL_TABLE).to_table(
+            columns=["video_id"], filter=ds.field("network") == network
+        )
         return table["video_id"].combine_chunks()
 
     def _thumbnails(self, ids: Sequence[str]) -> Iterator[tuple[list[str], Pictures, int]]:

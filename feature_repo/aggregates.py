@@ -8,20 +8,20 @@ float does so once, at the end. The features themselves are in :mod:`feature_rep
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 import ibis
 import ibis.expr.types as ir
 
 from feature_repo.specs import WINDOWS, ViewSpec
 from models.history import CLICK_STRENGTH
+from upnext.times import EPOCH, microseconds
 
 SMOOTHING = 20.0
 """Videos seen at the overall mean that every rate starts from."""
 MEMORY_DAYS = 90
 """Nothing older than this has a say, as in the watch history."""
 PPM = 1_000_000
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 EPOCH_WEEKDAY = 3
 """1970-01-01 was a Thursday, and Monday is 0."""
 DAY_US = 86_400_000_000
@@ -98,7 +98,7 @@ def as_of(table: ir.Table, column: str, at: datetime) -> ir.Table:
     """
     time = table[column]
     since_epoch = _micros(time) if isinstance(time, ir.TimestampColumn) else time
-    aged = table.mutate(age_us=(at - EPOCH) // timedelta(microseconds=1) - since_epoch)
+    aged = table.mutate(age_us=microseconds(at) - since_epoch)
     return aged.filter(aged.age_us.isnull() | (aged.age_us > 0))
 
 

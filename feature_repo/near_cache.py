@@ -1,7 +1,7 @@
 """What was read lately from a store over the network, kept in this process while the store vouches for it.
 
 Rows lie unpacked in fixed arrays, so that a hit costs a look-up and its share of one gather. A store tells
-what has changed (:class:`upnext.ports.Follows`); while it can't, all is read from the store itself.
+what has changed (:class:`upnext.abilities.Follows`); while it can't, all is read from the store itself.
 """
 
 from collections import Counter
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.layout import FOUND, NEVER, Unpacked
-from upnext.ports import Following
+from upnext.abilities import Following
 
 _BESIDE = 17
 """Bytes of a slot beside its row: timestamp, expiry and mark of use."""

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from feature_repo.near_cache import NearCache
 from feature_repo.specs import STREAMS, VIEWS
 from models.layout import FLOAT16_MAX, FORMAT, NEVER, FeatureLayout, Unpacked
+from upnext.abilities import Follows, Joins
 from upnext.errors import CorruptData, LayoutMismatch
-from upnext.ports import Follows, Joins, OnlineFeatures
+from upnext.ports import OnlineFeatures
 
 BATCH = 20_000
 """Values written at once; bounds the memory of a transaction."""

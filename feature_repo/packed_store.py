@@ -15,9 +15,9 @@ from feature_repo.layout import defaults_of, layout_of
 from feature_repo.packed import PackedFeatures
 from upnext.errors import ConfigError
 from upnext.ports import OnlineFeatures
+from upnext.times import microseconds, moment
 
 Row = tuple[EntityKey, dict[str, Value], datetime, datetime | None]
-MICROS = 1_000_000
 
 
 class PackedOnlineStoreConfig(FeastConfigBaseModel):
@@ -82,7 +82,7 @@ class PackedOnlineStore(OnlineStore):
             (None, None)
             if lacking
             else (
-                datetime.fromtimestamp(int(stamp) / MICROS, UTC),
+                moment(stamp),
                 {name: Value(float_val=row[column]) for name, column in zip(wanted, columns, strict=True)},
             )
             for lacking, row, stamp in zip(
@@ -137,5 +137,4 @@ def entity_id(key: EntityKey) -> str:
 
 
 def _micros(time: datetime) -> int:
-    aware = time if time.tzinfo else time.replace(tzinfo=UTC)
-    return round(aware.timestamp() * MICROS)
+    return microseconds(time if time.tzinfo else time.replace(tzinfo=UTC))

@@ -11,7 +11,7 @@ that whoever has read a pointer finds its file; who has it mapped keeps it, remo
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
@@ -25,8 +25,8 @@ from models.columns import codes
 from models.layout import FeatureLayout
 from upnext.errors import CorruptData, MissingData
 from upnext.stores.local import os_errors
+from upnext.times import microseconds
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FOLDER = "rows"
 """Below the state folder of a data set."""
 CATALOGUES = 3
@@ -53,8 +53,7 @@ class Rows:
     def __init__(self, folder: Path, generation: Generation, layout: FeatureLayout) -> None:
         """CorruptData when the file is not as long as its rows; MissingData when it is gone."""
         self.generation, self._layout = generation, layout
-        as_of = datetime.fromisoformat(generation.as_of)
-        self.as_of_us = (as_of - EPOCH) // timedelta(microseconds=1)
+        self.as_of_us = microseconds(datetime.fromisoformat(generation.as_of))
         """When the features held, µs since the epoch."""
         path = folder / generation.file
         layout.require(generation.layout, str(path))

@@ -20,6 +20,7 @@ from models.specs import (
     names_of,
     vector,
 )
+from models.video_inputs import VISUAL
 
 OWNER = "upnext"
 WINDOWS = {"1d": 1, "7d": 7, "30d": 30}
@@ -30,7 +31,6 @@ QUANTILES = (10, 25, 50, 75, 90)
 """Per cent."""
 DAYPARTS = ("night", "morning", "afternoon", "evening")
 """Quarters of the day, UTC, from midnight on."""
-VISUAL_WIDTH = 32
 USER_VIEW = "user_features"
 VIDEO_VIEW = "video_features"
 CREATOR_VIEW = "creator_features"
@@ -169,7 +169,7 @@ VIDEO = ViewSpec(
         ),
         *vector("category_hash", CATEGORY_WIDTH, "hashed category"),
         *vector("tag_hash", TAG_WIDTH, "hashed words of its tags"),
-        *vector("visual", VISUAL_WIDTH, "looks of its thumbnail, by the lake's table visual_embeddings"),
+        *vector("visual", VISUAL, "looks of its thumbnail, by the lake's table visual_embeddings"),
     ),
 )
 """Features of a video, its creator's among them, so that a candidate is one read."""

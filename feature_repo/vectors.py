@@ -13,10 +13,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from feature_repo.specs import VISUAL_WIDTH, ViewSpec
+from feature_repo.specs import ViewSpec
 from models.columns import codes
 from models.hashing import CATEGORY_WIDTH, CREATOR_WIDTH, hashed_column, hashed_tags, unit
 from models.layout import FLOAT16_MAX
+from models.video_inputs import VISUAL
 from upnext.errors import CorruptData
 
 VISUAL_TABLE = "visual_embeddings"
@@ -59,19 +60,19 @@ class VideoVectors:
 
 
 def looks(ids: pa.Array, visual: pa.Table | None) -> NDArray[np.float32]:
-    """What videos look like, float32[n, VISUAL_WIDTH] of length 1; zeros where that is not known."""
-    out = np.zeros((len(ids), VISUAL_WIDTH), np.float32)
+    """What videos look like, float32[n, VISUAL] of length 1; zeros where that is not known."""
+    out = np.zeros((len(ids), VISUAL), np.float32)
     if visual is None or not visual.num_rows:
         return out
     known = visual.filter(pc.is_valid(visual["visual"]))
     flat = np.asarray(pc.list_flatten(known["visual"]).to_numpy(), np.float32)
-    if len(flat) != known.num_rows * VISUAL_WIDTH:
+    if len(flat) != known.num_rows * VISUAL:
         raise CorruptData(
-            f"{VISUAL_TABLE} holds {len(flat)} numbers for {known.num_rows} videos, not {VISUAL_WIDTH} each: "
+            f"{VISUAL_TABLE} holds {len(flat)} numbers for {known.num_rows} videos, not {VISUAL} each: "
             "write it again"
         )
     place = codes(ids, known["video_id"])
-    vectors = unit(np.nan_to_num(flat.reshape(-1, VISUAL_WIDTH), posinf=0.0, neginf=0.0))
+    vectors = unit(np.nan_to_num(flat.reshape(-1, VISUAL), posinf=0.0, neginf=0.0))
     out[place >= 0] = vectors[place[place >= 0]]
     return out
 

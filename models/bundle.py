@@ -169,12 +169,6 @@ class Bundle:
             visual if visual.any() else None,
         )
 
-    def require_layouts(self, in_use: Mapping[str, FeatureLayout]) -> None:
-        """Raise LayoutMismatch where the online store's layouts are not those this was trained on."""
-        for view, layout in self.manifest.layouts.items():
-            if view in in_use:
-                in_use[view].require(layout.hash, f"release {self.version}, view {view},")
-
     def _require_one_layout(self) -> None:
         """The layouts that the manifest names must be those that the ranker was trained on."""
         schema = self.scorer.schema

@@ -54,5 +54,5 @@ AFFINITY_SPECS = (
     FeatureSpec("affinity_history", COSINE, "candidate's tags and tags by strength, last 7 d"),
     FeatureSpec("query_match", COSINE, "candidate's tags and the words of the last search"),
 )
-"""Of :func:`models.affinity.affinities`; all but the last come of hashed vectors of the user view."""
+"""Of :class:`models.affinity.Affinities`; all but the last come of hashed vectors of the user view."""
 AFFINITY_NAMES = names_of(AFFINITY_SPECS)

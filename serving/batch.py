@@ -19,7 +19,8 @@ from models.columns import codes
 from serving.bulk import Bulk
 from serving.policies import Picks, Policy
 from serving.viewer import Viewer
-from upnext.errors import ConfigError, CorruptData, EmptyData, MissingData
+from upnext.errors import ConfigError, EmptyData
+from upnext.listings import read_columns
 from upnext.settings import Settings
 
 COUNT = 30
@@ -56,7 +57,7 @@ class Batch:
             raise ConfigError("--heads needs --candidates and no other policy than funnel")
         for policy in self.policies:
             Policy.parse(policy)
-        pairs = read_columns(self.candidates, "user_id", "video_id") if self.candidates else None
+        pairs = named(self.candidates, "user_id", "video_id") if self.candidates else None
         user_ids = self._user_ids(pairs)
         found = Releases(settings).resolve(self.release)
         bundle = Bundle.load(found.path)
@@ -85,12 +86,12 @@ class Batch:
     def _user_ids(self, pairs: pa.Table | None) -> list[str]:
         """Whom to recommend for, each once, in the order of the file."""
         if self.users is not None:
-            named = read_columns(self.users, "user_id")["user_id"]
+            asked = named(self.users, "user_id")["user_id"]
         elif pairs is not None:
-            named = pairs["user_id"]
+            asked = pairs["user_id"]
         else:
             raise ConfigError("--users is missing: name a CSV or Parquet file with a column user_id")
-        return list(dict.fromkeys(named.to_pylist()))
+        return list(dict.fromkeys(asked.to_pylist()))
 
     def _picks(
         self, bulk: Bulk, viewers: Sequence[Viewer], pairs: pa.Table | None, policy: str
@@ -141,27 +142,12 @@ def table_of(picks: Iterable[tuple[Viewer, Picks]], bundle: Bundle, constant: di
     return pa.table(columns)
 
 
-def read_columns(path: Path, *names: str) -> pa.Table:
-    """Text columns of a CSV or Parquet file; MissingData, CorruptData or EmptyData where it has none such."""
-    if not path.is_file():
-        raise MissingData(f"no file {path}: name a CSV or Parquet file with {', '.join(names)}")
-    try:
-        if path.suffix == ".parquet":
-            table = pq.read_table(path)
-        else:
-            types = dict.fromkeys(names, pa.string())
-            options = pyarrow.csv.ConvertOptions(column_types=types, strings_can_be_null=False)
-            table = pyarrow.csv.read_csv(path, convert_options=options)
-    except (pa.ArrowException, OSError) as error:
-        raise CorruptData(f"{path} can't be read as {path.suffix or 'CSV'}: {error}") from error
-    absent = [name for name in names if name not in table.column_names]
-    if absent:
-        raise MissingData(
-            f"{path} lacks the column {', '.join(absent)}; it has {', '.join(table.column_names)}"
-        )
+def named(file: Path, *names: str) -> pa.Table:
+    """Columns of ids in a file, those rows that have all; EmptyData where it has no rows."""
+    table = read_columns(file, names)
     if not len(table):
-        raise EmptyData(f"{path} has no rows: there is nobody to recommend for")
-    return table.select(names).cast(pa.schema([(name, pa.string()) for name in names])).drop_null()
+        raise EmptyData(f"{file} has no rows: there is nobody to recommend for")
+    return table.select(names).drop_null()
 
 
 def write(table: pa.Table, out: Path) -> None:

@@ -21,7 +21,6 @@ from models.bundle import Bundle
 from models.columns import codes
 from models.dataset import Interactions
 from models.history import Histories
-from serving.clock import microseconds
 from serving.funnel import Funnel, build
 from serving.policies import SCORES_ANY, TOGETHER, Picks, Policy, choose, whole_catalogue
 from serving.ranking import BundleRanker
@@ -30,6 +29,7 @@ from serving.trending import LiveCounts
 from serving.viewer import SEEN, Viewer
 from upnext.errors import ConfigError, MissingData
 from upnext.ports import Lake
+from upnext.times import microseconds
 
 
 @dataclass(frozen=True)

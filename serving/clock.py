@@ -36,8 +36,3 @@ class Clock:
     def offset_us(self) -> int:
         """The offset in whole microseconds."""
         return self.offset // timedelta(microseconds=1)
-
-
-def microseconds(time: datetime) -> int:
-    """Microseconds since 1970 UTC."""
-    return (time - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)

@@ -4,8 +4,8 @@ from datetime import datetime
 from typing import Any
 
 from serving.ads import Ad
+from serving.answer import Answer
 from serving.clock import wall_clock
-from serving.engine import Answer
 from serving.feature_log import ShownFeatures
 from serving.impressions import Shown
 from serving.reasons import say

@@ -1,35 +1,32 @@
 """The service without the web: the release in use, the viewer's data, and one request through the funnel."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 from zlib import crc32
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from feature_repo.packed import PackedFeatures, spec_defaults
+from feature_repo.packed import PackedFeatures
 from feature_repo.rows import RowSnapshots
 from feature_repo.specs import USER_VIEW, VIDEO_VIEW
 from models.bundle import Bundle
-from models.history import Histories
 from serving import shelves
 from serving.ads import DEADLINE_S, Ad, AdRequest, AdServer, HouseAds, wanted, with_ads
+from serving.answer import Answer
 from serving.candidates import Candidates, Pool
-from serving.clock import Clock, microseconds, wall_clock
+from serving.clock import Clock, wall_clock
 from serving.deadlines import Deadlines, Trace
 from serving.experiments.board import Board
 from serving.experiments.exposure import Outcome
 from serving.exposure import LiveExposure, Seen
 from serving.funnel import Funnel, build
-from serving.paging import FIRST, MarkIndex, Page, marks_of
-from serving.postrank import Slate
+from serving.loaded import Loaded
+from serving.paging import FIRST, Page
 from serving.ranking import BundleRanker, Ranked
 from serving.reasons import explain
 from serving.retrievers import favourites
@@ -41,63 +38,12 @@ from serving.streams import Publisher, Streams
 from serving.telemetry import Telemetry
 from serving.trending import LiveCounts
 from serving.video_features import FreshFeatures
-from serving.viewer import SEEN, Crowd, Viewer, ViewerStores, put_together
-from upnext.contracts import Reason
+from serving.viewer import Crowd, Viewer, ViewerStores, put_together
 from upnext.errors import NotFound, ReleaseError, StoreError
 from upnext.ports import OnlineFeatures, Profiles, WatchHistory
+from upnext.times import microseconds
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """One release ready to serve: a request takes it once and keeps it to its end."""
-
-    version: str
-    funnel: Funnel
-    clock: Clock
-    stores: ViewerStores
-    features: PackedFeatures
-
-    @property
-    def bundle(self) -> Bundle:
-        return self.funnel.bundle
-
-    @cached_property
-    def mark_index(self) -> MarkIndex:
-        return MarkIndex.of(self.bundle.catalogue.ids.tolist())
-
-    def left_out(self, page: Page) -> NDArray[np.int32] | None:
-        """int32[e], rows that a page must not show; None for the first page of a feed."""
-        if not len(page.exclude) and not len(page.shown):
-            return None
-        named = self.bundle.catalogue.rows(page.exclude)
-        return np.concatenate([named[named >= 0], self.mark_index.find(page.shown)])
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What one request gave, still in rows: the API turns rows into ids and columns."""
-
-    request_id: str
-    surface: str
-    viewer: Viewer
-    release: Loaded
-    slate: Slate
-    pool: Pool
-    reasons: list[Reason]
-    ranked: Ranked | None
-    ads: Mapping[int, Ad] = field(default_factory=dict)
-    """Final position -> ad; the slate's videos take the positions between them."""
-    trace: Trace = field(default_factory=Trace)
-    about: str | None = None
-    experiments: Mapping[str, str] = field(default_factory=dict)
-    """Experiment -> variant that answered."""
-
-    @property
-    def positions(self) -> NDArray[np.int64]:
-        """int64[m], final position of each video of the slate."""
-        return np.setdiff1d(np.arange(len(self.slate) + len(self.ads)), list(self.ads))
 
 
 class Engine:
@@ -196,7 +142,7 @@ class Engine:
         exposure = self.exposure.onto(bundle.exposure, bundle.catalogue, as_of)
         funnel = build(bundle, ranker, self.live, self._config, exposure)
         loaded = Loaded(version, funnel, clock, stores, features)
-        self._warm(loaded)
+        loaded.warm()
         self._on_standing(loaded.funnel.standing)
         return loaded
 
@@ -239,7 +185,7 @@ class Engine:
     def viewer(self, release: Loaded, user_id: str | None, trace: Trace, **asked: Any) -> Viewer:
         """Who asks; unknown and anonymous viewers are strangers, of whom only what they ask is known."""
         now = release.clock.now()
-        catalogue, unknown = release.bundle.catalogue, self._unknown(release)
+        catalogue, unknown = release.bundle.catalogue, release.unknown
         found: dict[str, Any] = {}
         if user_id:
             limit = self._config.limits.retrieve_s
@@ -279,7 +225,7 @@ class Engine:
         shelf = shelves.BECAUSE_YOU_WATCHED
         viewer = self.viewer(release, user_id, trace, surface=shelf.name, **asked)
         liked = favourites(viewer, 1)[0]
-        seed = _row(release, video_id) if video_id else int(liked[0]) if len(liked) else -1
+        seed = release.row(video_id) if video_id else int(liked[0]) if len(liked) else -1
         about = str(release.bundle.catalogue.ids[seed]) if seed >= 0 else None
         return self._answer(release, viewer.asking(seed=seed), shelf, count, page, trace, about)
 
@@ -320,7 +266,7 @@ class Engine:
         self, shelf: Shelf, video_id: str, user_id: str | None, count: int, page: Page, **asked: Any
     ) -> Answer:
         release, trace = self.current, Trace()
-        seed = _row(release, video_id)
+        seed = release.row(video_id)
         viewer = self.viewer(release, user_id, trace, seed=seed, surface=shelf.name, **asked)
         return self._answer(release, viewer, shelf, count, page, trace, video_id)
 
@@ -365,18 +311,7 @@ class Engine:
         if tried:
             self.telemetry.tried(tried, sum(trace.timings_ms.values()) / 1e3, whole=not trace.skipped)
         return Answer(
-            request_id,
-            shelf.name,
-            viewer,
-            release,
-            slate,
-            pool,
-            reasons,
-            ranked,
-            placed,
-            trace,
-            about,
-            tried,
+            request_id, shelf.name, viewer, release, slate, pool, reasons, ranked, placed, trace, about, tried
         )
 
     def _ask_for_ads(
@@ -407,34 +342,3 @@ class Engine:
     def _rank(self, funnel: Funnel, crowd: Crowd, pool: Pool, trace: Trace) -> Ranked | None:
         part = {"ranker": lambda: funnel.ranker.rank(crowd, pool.rows)}
         return self._deadlines.gather(part, self._config.limits.rank_s, trace).get("ranker")
-
-    def _warm(self, loaded: Loaded) -> None:
-        """Run the whole funnel once without deadlines, so that the first viewer does not wait for tables."""
-        funnel, now = loaded.funnel, microseconds(loaded.clock.now())
-        past = Histories.empty(1, SEEN)
-        videos = len(loaded.bundle.catalogue)
-        past.rows[0, : min(5, videos)] = np.arange(min(5, videos))
-        past.strength[0, : min(5, videos)] = 1.0
-        viewer = Viewer("", now, past, self._unknown(loaded))
-        crowd = funnel.crowd([viewer])
-        found = {name: each.retrieve(crowd, 300)[0] for name, each in funnel.retrievers.items()}
-        pool = funnel.pool(viewer, found, funnel.situation(viewer, 30))
-        ranked = funnel.ranker.rank(crowd, pool.rows)
-        loaded.left_out(Page(shown=marks_of([""])))
-        if not np.isfinite(ranked.utility).all():
-            raise ReleaseError(f"release {loaded.version} scores videos nan: it is not used; train again")
-
-    @staticmethod
-    def _unknown(release: Loaded) -> NDArray[np.float32]:
-        layout = release.bundle.manifest.layouts[USER_VIEW]
-        return spec_defaults(USER_VIEW, layout)
-
-
-def _row(release: Loaded, video_id: str) -> int:
-    row = int(release.bundle.catalogue.rows([video_id])[0])
-    if row < 0:
-        raise NotFound(
-            f"video_id is {video_id!r}, which release {release.version} does not know: "
-            "send the id of a video in the catalogue"
-        )
-    return row

@@ -9,9 +9,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from models.rank_data import BLOCKS
-from serving.clock import microseconds
-from serving.engine import Answer
+from serving.answer import Answer
 from upnext.contracts import LOGGED_FEATURES
+from upnext.times import microseconds
 
 if TYPE_CHECKING:
     from serving.impressions import Shown

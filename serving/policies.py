@@ -25,7 +25,6 @@ from upnext.errors import ConfigError
 
 TOGETHER = 256
 """Viewers whose retrieval is one matrix product."""
-STAGES = ("retrieval", "ranking", "final")
 BASELINES = ("popularity", "random")
 SCORES_ANY = ("funnel", *BASELINES)
 """Policies that have a score for every video, and so can order given ones."""

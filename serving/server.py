@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from threading import Event as Flag
 from threading import Thread
-from typing import Any, Protocol
+from typing import Any
 
 from models.bundle import Bundle
 from serving.ads import open_ads
@@ -18,6 +18,7 @@ from serving.experiments.beside import Beside
 from serving.impressions import ImpressionLog, Shown
 from serving.intake import Receipt, take_in
 from serving.live import Live, load_state, save_state
+from serving.loaded import Registry
 from serving.paging import Pager
 from serving.resources import users, videos
 from serving.rules import FunnelConfig
@@ -38,14 +39,6 @@ APPLY_S = 0.5
 EXPERIMENTS_S = 2.0
 """Seconds between looks at the definitions of experiments, and writes of exposures."""
 log = logging.getLogger(__name__)
-
-
-class Registry(Protocol):
-    """What the watcher asks of the registry of releases (:class:`upnext.releases.Releases`)."""
-
-    def version(self, alias: str) -> str | None: ...
-
-    def resolve(self, ref: str) -> Any: ...
 
 
 @dataclass

@@ -12,8 +12,8 @@ from feature_repo.packed import PackedFeatures
 from feature_repo.rows import Rows, RowSnapshots
 from feature_repo.specs import VIDEO_VIEW
 from models.bundle import Bundle
-from serving.clock import microseconds
 from upnext.errors import UpnextError
+from upnext.times import microseconds
 
 LOOK_S = 1.0
 """Seconds between two looks for newer rows."""

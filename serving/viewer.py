@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from feature_repo.context import QUERY_FRESH_S
 from models.catalogue import Catalogue
 from models.history import Histories, viewer_history
-from serving.clock import microseconds
 from upnext.ports import Profiles, WatchHistory
+from upnext.times import microseconds
 
 SEEN = 200
 """Videos of the past that post-ranking looks at; models take the newest of them."""

@@ -6,7 +6,7 @@ Every adapter of a port passes that port's test in ``tests/contract/``.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
 
@@ -290,46 +290,6 @@ class OnlineFeatures(Port, Protocol):
         ...
 
     def views(self) -> list[str]: ...
-
-
-@runtime_checkable
-class Joins(Protocol):
-    """A store of online features that can hand over many values with fewer copies."""
-
-    def get_joined(self, view: str, ids: Sequence[str], absent: bytes) -> bytes:
-        """As :meth:`OnlineFeatures.get`, one value after the other; ``absent`` where there is none."""
-        ...
-
-
-class Following(Protocol):
-    """A store's word that its changes are being told."""
-
-    def vouches(self) -> bool:
-        """Whether all that changed more than a second ago has been told."""
-        ...
-
-    def close(self) -> None: ...
-
-
-class Listener(Protocol):
-    """What hears of changes in one view."""
-
-    def forget(self, ids: Sequence[str]) -> None:
-        """The values of these ids have changed."""
-        ...
-
-    def clear(self) -> None:
-        """Any value may have changed."""
-        ...
-
-
-@runtime_checkable
-class Follows(Protocol):
-    """A store of online features over the network that tells what others change in it."""
-
-    def follow(self, view: str, listener: Listener) -> Following:
-        """Tell ``listener`` of each change in a view until the answer is closed."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The registry of release bundles: versions in MLflow, with aliases that say which one serves.
 
-Aliases: ``candidate`` passed its gate, ``canary`` answers a share of the users, ``champion`` answers the
-rest, ``previous`` is the champion before, kept to go back to.
+Aliases: ``candidate`` passed its gate last, ``champion`` serves, ``previous`` is the champion before, kept
+to go back to. A release that answers a share of the users is an experiment's (docs/experiments.md).
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from upnext.settings import Settings
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-ALIASES = ("champion", "canary", "candidate", "previous")
+ALIASES = ("champion", "candidate", "previous")
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from starlette.background import BackgroundTask
 from starlette.responses import Response
 
 from serving import documents
+from serving.answer import Answer
 from serving.clock import wall_clock
-from serving.engine import Answer, Engine
+from serving.engine import Engine
 from serving.paging import FIRST, LONGEST, Page
 from serving.server import Server
 from upnext.contracts import Id, Token

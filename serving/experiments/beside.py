@@ -2,31 +2,20 @@
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
 
 from models.bundle import Bundle
+from serving.loaded import Loaded, Registry
 from upnext.errors import ReleaseError
-
-if TYPE_CHECKING:
-    from serving.engine import Loaded
-
-
-class Registry(Protocol):
-    """What is asked of the registry of releases (:class:`upnext.releases.Releases`)."""
-
-    def version(self, alias: str) -> str | None: ...
-
-    def resolve(self, ref: str) -> Any: ...
 
 
 class Beside:
     """Loads a release when it is first asked for, and again when its alias has moved on."""
 
-    def __init__(self, registry: Registry, prepare: "Callable[[Bundle, str], Loaded]") -> None:
+    def __init__(self, registry: Registry, prepare: Callable[[Bundle, str], Loaded]) -> None:
         self._registry, self._prepare = registry, prepare
         self._held: dict[str, Loaded] = {}
 
-    def load(self, ref: str) -> "Loaded":
+    def load(self, ref: str) -> Loaded:
         """The release that a version, alias or folder names; UpnextError when it can't be used."""
         version = None if Path(ref).is_dir() else self._registry.version(ref)
         held = self._held.get(ref)

@@ -5,7 +5,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -15,14 +14,12 @@ from serving.experiments.assignment import Assignments
 from serving.experiments.beside import Beside
 from serving.experiments.exposure import Outcome
 from serving.funnel import Funnel
+from serving.loaded import Loaded
 from serving.viewer import Viewer
 from upnext.contracts import EXPOSURES
 from upnext.errors import UpnextError
 from upnext.experiments import Experiment, Variant
 from upnext.ports import Experiments
-
-if TYPE_CHECKING:
-    from serving.engine import Loaded
 
 WAITING = 100_000
 """Exposures that wait to be written at most, and that are remembered as told today."""
@@ -41,15 +38,15 @@ class State:
     """
 
     assignments: Assignments = field(default_factory=Assignments)
-    releases: Mapping[str, "Loaded"] = field(default_factory=dict)
-    made: dict[tuple[tuple[str, str], ...], "tuple[Loaded, Loaded, Funnel]"] = field(default_factory=dict)
+    releases: Mapping[str, Loaded] = field(default_factory=dict)
+    made: dict[tuple[tuple[str, str], ...], tuple[Loaded, Loaded, Funnel]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Joined:
     """What one request takes part in; ``base`` would have answered it without experiments."""
 
-    base: "Loaded | None" = None
+    base: Loaded | None = None
     picks: Sequence[Pick] = ()
     state: State = field(default_factory=State)
 
@@ -70,7 +67,7 @@ class Board:
         self.failing = ""
         """Why the last look failed, or an experiment does not run; empty while all is well."""
 
-    def refresh(self, store: Experiments, load: Callable[[str], "Loaded"]) -> None:
+    def refresh(self, store: Experiments, load: Callable[[str], Loaded]) -> None:
         """Read the definitions again; ``load`` gives the release of a ``release`` parameter.
 
         An experiment that the funnel does not understand, or whose release cannot be loaded, does not run,
@@ -108,7 +105,7 @@ class Board:
         except Exception as error:  # whatever it is, feeds go on with what was known
             self._tell(str(error) or repr(error))
 
-    def join(self, base: "Loaded", viewer: Viewer, surface: str) -> "tuple[Loaded, Funnel, Viewer, Joined]":
+    def join(self, base: Loaded, viewer: Viewer, surface: str) -> tuple[Loaded, Funnel, Viewer, Joined]:
         """Release and funnel that answer this viewer, the viewer in the release's rows, and what applies."""
         state, plain = self._state, (base, base.funnel, viewer, Joined())
         if not state.assignments.experiments:
@@ -172,7 +169,7 @@ class Board:
             self._waiting.extendleft(reversed(rows))
             raise
 
-    def _configured(self, state: State, base: "Loaded", picks: Sequence[Pick]) -> "tuple[Loaded, Funnel]":
+    def _configured(self, state: State, base: Loaded, picks: Sequence[Pick]) -> tuple[Loaded, Funnel]:
         """The release and the funnel of some variants, made once for each combination."""
         key = tuple((experiment.name, variant.name) for experiment, variant in picks)
         held = state.made.get(key)

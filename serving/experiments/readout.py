@@ -10,11 +10,11 @@ import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
 from models.experiment_stats import Readout, analyse
-from serving.clock import microseconds
 from upnext.contracts import UtcTime
 from upnext.errors import EmptyData
 from upnext.experiments import Experiment
 from upnext.ports import Lake
+from upnext.times import microseconds
 
 BEFORE = timedelta(days=14)
 """The time before the start from which the covariates of CUPED come."""

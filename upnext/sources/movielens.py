@@ -104,9 +104,7 @@ def _genres_of_flags(raw: pa.Table) -> pa.Table:
 
 def _videos(raw: pa.Table) -> pa.Table:
     genre = raw["genre"]
-    genre = pc.if_else(
-        pc.is_in(genre, value_set=pa.array(["", "(no genres listed)", "unknown"])), None, genre
-    )
+    genre = pc.if_else(pc.is_in(genre, value_set=pa.array(_NO_GENRE)), None, genre)
     tags = raw["popular"] if "popular" in raw.column_names else pa.nulls(len(raw), pa.string())
     year = pc.extract_regex(raw["title"], r"\((?P<year>\d{4})\)\s*$")
     year = pc.struct_field(year, "year")

@@ -18,8 +18,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from upnext.abilities import Following, Listener
 from upnext.errors import ConfigError, InvalidRequest, StoreError, StoreReadOnly, StoreUnavailable
-from upnext.ports import Following, Listener
 from upnext.settings import Settings
 from upnext.stores.redis_tracking import Tracking
 from upnext.stores.urls import masked

@@ -14,7 +14,7 @@ from typing import Any
 
 import redis
 
-from upnext.ports import Listener
+from upnext.abilities import Listener
 
 STALE_S = 0.9
 """Age of the last proof up to which all is taken to be told; a value in use is never staler than a second."""

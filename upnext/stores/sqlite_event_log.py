@@ -11,7 +11,7 @@ import pyarrow as pa
 from upnext.contracts import EVENTS, Event
 from upnext.ports import EventBatch
 from upnext.stores.sqlite_log import SqliteLog, sequence
-from upnext.stores.tables import micros
+from upnext.times import microseconds
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (
@@ -93,7 +93,7 @@ def _row(event: Event) -> tuple[object, ...]:
         event.video_id,
         event.watch_duration_ms,
         event.query,
-        micros(event.timestamp),
+        microseconds(event.timestamp),
         event.session_id,
         event.request_id,
         event.surface,

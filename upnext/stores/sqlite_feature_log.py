@@ -13,7 +13,8 @@ from upnext.contracts import LOGGED_FEATURES
 from upnext.errors import CorruptData
 from upnext.ports import FeatureBatch
 from upnext.stores.sqlite_log import SqliteLog, sequence
-from upnext.stores.tables import conform, micros
+from upnext.stores.tables import conform
+from upnext.times import microseconds
 
 _CODEC = "zstd"
 _INSERT = "INSERT OR IGNORE INTO answers (request_id, user_id, timestamp, bytes, rows) VALUES (?, ?, ?, ?, ?)"
@@ -68,7 +69,7 @@ def _packed(answer: pa.RecordBatch) -> tuple[Any, ...]:
         stream.write_batch(answer)
     raw = sink.getvalue()
     first = answer.slice(0, 1).to_pydict()
-    named = (first["request_id"][0], first["user_id"][0], micros(first["timestamp"][0]))
+    named = (first["request_id"][0], first["user_id"][0], microseconds(first["timestamp"][0]))
     return (*named, raw.size, pa.Codec(_CODEC).compress(raw, asbytes=True))
 
 

@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 from upnext.contracts import EVENTS, EventType
 from upnext.settings import Settings
 from upnext.stores.sqlite import GroupCommit, Job, database_path, open_sqlite, sqlite_errors
-from upnext.stores.tables import conform, micros
+from upnext.stores.tables import conform
+from upnext.times import microseconds
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS history (
@@ -97,4 +98,4 @@ class SqliteHistory:
             return self._writer.run(job)
 
     def _oldest(self, now: datetime) -> int:
-        return micros(now - self._ttl)
+        return microseconds(now - self._ttl)

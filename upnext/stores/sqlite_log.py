@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 from upnext.errors import InvalidRequest
 from upnext.settings import Settings
 from upnext.stores.sqlite import GroupCommit, Job, T, database_path, open_sqlite, sqlite_errors
-from upnext.stores.tables import micros
+from upnext.times import microseconds
 
 POSITIONS = """
 CREATE TABLE IF NOT EXISTS positions (consumers TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
@@ -57,7 +57,7 @@ class SqliteLog:
 
     def purge(self, before: datetime) -> int:
         find = f"SELECT seq FROM {self.table} WHERE seq > ? AND timestamp < ? ORDER BY seq LIMIT ?"  # noqa: S608
-        oldest, last, dropped = micros(before), 0, 0
+        oldest, last, dropped = microseconds(before), 0, 0
         while rows := self._rows(find, last, oldest, _PURGE_ROWS):
             last = rows[-1][0]
             dropped += self._drop(rows)

@@ -1,12 +1,8 @@
 """Bringing Arrow tables into the form of a contract before they enter a store."""
 
-from datetime import UTC, datetime, timedelta
-
 import pyarrow as pa
 
 from upnext.errors import CorruptData, MissingData
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def conform(table: pa.Table, schema: pa.Schema, what: str) -> pa.Table:
@@ -25,10 +21,3 @@ def conform(table: pa.Table, schema: pa.Schema, what: str) -> pa.Table:
         return table.select(schema.names).cast(schema)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
         raise CorruptData(f"{what} do not fit their contract: {error}") from error
-
-
-def micros(time: datetime) -> int:
-    """Microseconds since 1970 in UTC; a time without a zone is refused."""
-    if time.tzinfo is None:
-        raise ValueError(f"{time.isoformat()} has no time zone: pass UTC")
-    return (time - _EPOCH) // timedelta(microseconds=1)

@@ -2,9 +2,10 @@
 
 import hashlib
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from upnext.errors import ConfigError
+from upnext.times import microseconds
 
 START = datetime(2026, 6, 1, tzinfo=UTC)
 START_US = int(START.timestamp()) * 1_000_000
@@ -80,4 +81,4 @@ def to_us(time: datetime) -> int:
     """Microseconds since 1970 of a time; ConfigError when it has no zone."""
     if time.tzinfo is None:
         raise ConfigError(f"{time.isoformat()} has no time zone: give UTC, such as {START.isoformat()}")
-    return (time - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+    return microseconds(time)

@@ -31,7 +31,6 @@ from feature_repo.specs import CREATOR, USER, VIDEO, ViewSpec
 from models.bundle import Bundle
 from models.crosses import CROSS_NAMES
 from serving import documents
-from serving.clock import microseconds
 from serving.rules import FunnelConfig, Limits
 from serving.server import Server
 from tests.support.bundles import tiny_bundle
@@ -40,6 +39,7 @@ from tests.unit.components.test_ingest import Given, event
 from upnext.errors import SkewFound
 from upnext.settings import Settings
 from upnext.sources.log import LogSource
+from upnext.times import microseconds
 
 NOW = datetime.now(UTC)
 AS_OF = (NOW - timedelta(hours=1)).replace(microsecond=0)

@@ -13,7 +13,8 @@ from PIL import Image
 from components.ingest import ingest
 from components.pipeline import Job, Outcome
 from components.runner import INTERVAL
-from components.visual import TABLE, co_watched, visual, visual_of
+from components.visual import co_watched, visual, visual_of
+from feature_repo.vectors import VISUAL_TABLE
 from models.video_inputs import VISUAL
 from upnext.settings import Settings
 from upnext.sources import open_source
@@ -65,7 +66,7 @@ def run(settings: Settings, source: str, day: int = 0) -> Outcome:
 
 def known(settings: Settings) -> dict[str, list[float]]:
     with connect(settings) as stores:
-        table = stores.lake.read(TABLE)
+        table = stores.lake.read(VISUAL_TABLE)
     return dict(zip(table["video_id"].to_pylist(), table["visual"].to_pylist(), strict=True))
 
 
@@ -122,7 +123,7 @@ def test_sources_without_pictures_have_nothing_to_do(settings: Settings, tmp_pat
         file.unlink()
     assert run(settings, source).metrics == {"videos": 0.0}
     with connect(settings) as stores:
-        assert stores.lake.version(TABLE) < 0
+        assert stores.lake.version(VISUAL_TABLE) < 0
         assert not visual_of(stores.lake, ["v1"]).any()
 
 

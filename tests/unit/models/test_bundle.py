@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from feature_repo.specs import USER, VIDEO
+from feature_repo.specs import USER
 from models.bundle import REQUIRED, Bundle, Manifest, assemble, check
 from models.layout import FeatureLayout
 from tests.support.bundles import AS_OF, LAYOUTS, VIDEOS, tiny_bundle
@@ -127,10 +127,3 @@ def test_layouts_other_than_the_rankers_are_refused(made, tmp_path):
     meta["layouts"][USER.name] = json.loads(FeatureLayout.of(["height"]).to_json())
     with pytest.raises(LayoutMismatch, match=USER.name):
         Bundle.load(assemble(parts_of(made), tmp_path / "other", meta))
-
-
-def test_another_layout_is_refused(made):
-    made.require_layouts(LAYOUTS)
-    other = {USER.name: FeatureLayout.of(["height"]), VIDEO.name: LAYOUTS[VIDEO.name]}
-    with pytest.raises(LayoutMismatch, match=USER.name):
-        made.require_layouts(other)

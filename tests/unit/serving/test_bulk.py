@@ -243,7 +243,7 @@ def test_the_summary_can_be_read_by_a_script(home, bundle, tmp_path, monkeypatch
     ("content", "name", "says"),
     [
         ("", "u.csv", "can't be read"),
-        ("id\n1\n", "u.csv", "lacks the column user_id"),
+        ("id\n1\n", "u.csv", "lacks the columns user_id"),
         ("user_id\n", "u.csv", "no rows"),
         ("PAR1 cut short", "u.parquet", "can't be read"),
         (None, "u.csv", "no file"),

@@ -11,11 +11,11 @@ from feature_repo.rows import keep_catalogue, write_rows
 from feature_repo.specs import USER, VIDEO
 from models.rank_data import BLOCKS
 from serving import documents, impressions
-from serving.clock import microseconds
 from serving.impressions import ImpressionLog
 from tests.support.bundles import AS_OF, LAYOUTS
 from upnext.contracts import LOGGED_FEATURES
 from upnext.errors import StoreUnavailable
+from upnext.times import microseconds
 
 
 class Down:

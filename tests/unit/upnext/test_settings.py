@@ -106,3 +106,12 @@ def test_a_data_set_that_is_no_folder_name_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="use up to 64 of a-z"):
         Settings().activate(name)
     assert not Path(".upnext").exists()
+
+
+def test_the_readme_lists_every_setting_with_its_default() -> None:
+    table = (Path(__file__).parents[3] / "README.md").read_text().split("| variable | default | what |")[1]
+    untold = [name for name in Settings.model_fields if f"UPNEXT_{name.upper()}`" not in table]
+    assert not untold, f"README.md tells nothing about {untold}"
+    for name, field in Settings.model_fields.items():
+        if name.endswith("_url"):
+            assert f"| `{field.default}` |" in table, f"README.md has another default of {name}"
