@@ -211,12 +211,15 @@ def ranker(job: Job) -> Outcome:
         {
             "train_examples": float(len(train)),
             "valid_examples": float(len(valid)),
-            "samples_per_s": timing.rows / max(timing.seconds, 1e-9),
-            "waiting_share": timing.waiting_s / max(timing.seconds, 1e-9),
             **metrics,
         },
         {**params_of(config), "warm_start": champion},
-        details={"notes": report["notes"], "weights": weighed},
+        details={
+            "notes": report["notes"],
+            "weights": weighed,
+            "samples_per_s": timing.rows / max(timing.seconds, 1e-9),
+            "waiting_share": timing.waiting_s / max(timing.seconds, 1e-9),
+        },
     )
 
 

@@ -25,10 +25,12 @@ LARGE = 8_192
 CANDIDATES = 1_000
 RUNS = 40
 """Requests that are timed in each precision, in turn."""
+SLOWER = 1.25
+"""Times that int8 may take before it is not worth it. Not 1: noise must not decide what is released."""
 
 
 def choose_precision(folder: Path, valid: RankData, plan: Plan) -> dict[str, Any]:
-    """Keep the faster of the fp32 graph in ``folder`` and its int8 twin, if that is as good.
+    """Keep the int8 twin of the fp32 graph in ``folder`` if it is as good, and not slower on this machine.
 
     Says which, the milliseconds of a request with ``CANDIDATES`` videos and the figures of both.
     """
@@ -39,14 +41,15 @@ def choose_precision(folder: Path, valid: RankData, plan: Plan) -> dict[str, Any
     judged = {name: _judge(scorer, some, plan) for name, scorer in scorers.items()}
     taken = _milliseconds(scorers, some) if len(some) else dict.fromkeys(scorers, 0.0)
     lost = losses(judged["fp32"], judged["int8"])
-    chosen = "int8" if len(some) and not lost and taken["int8"] < taken["fp32"] else "fp32"
+    slow = taken["int8"] > SLOWER * taken["fp32"]
+    chosen = "int8" if len(some) and not lost and not slow else "fp32"
     if chosen == "int8":
         (folder / INT8).replace(folder / MODEL)
     else:
         (folder / INT8).unlink()
     return {
         "chosen": chosen,
-        "why_not_int8": lost or ([] if chosen == "int8" else ["not faster"]),
+        "why_not_int8": lost or ([] if chosen == "int8" else ["slower"]),
         "milliseconds": taken,
         "valid": judged,
     }
