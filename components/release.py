@@ -85,7 +85,8 @@ def release(job: Job) -> Outcome:
     version = releases.register(run, "bundle", tags={"until": job.end.isoformat()})
     releases.promote(version)
     size = sum(file.stat().st_size for file in bundle.rglob("*") if file.is_file())
-    return Outcome(metrics={"version": float(version), "megabytes": round(size / 1e6, 1)}, details={"version": version})
+    metrics = {"version": float(version), "megabytes": round(size / 1e6, 1)}
+    return Outcome(metrics, details={"version": version})
 
 
 def hand_over_rows(bundle: Bundle, root: Path) -> None:

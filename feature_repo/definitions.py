@@ -19,3 +19,4 @@ creator_features = _all.creator_features
 user_stream = _all.user_stream
 video_stream = _all.video_stream
 ranker = _all.ranker
+two_tower = _all.two_tower

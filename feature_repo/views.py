@@ -25,6 +25,8 @@ TIMESTAMP = "event_timestamp"
 """Column with the time of a snapshot: everything in the row was known strictly before it."""
 RANKER = "ranker"
 """Service of what the ranker reads."""
+TWO_TOWER = "two_tower"
+"""Service of what the video tower reads; ALS reads who watched what, and no features."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Definitions:
     user_stream: FeatureView
     video_stream: FeatureView
     ranker: FeatureService
+    two_tower: FeatureService
 
     @property
     def views(self) -> dict[str, FeatureView]:
@@ -48,7 +51,7 @@ class Definitions:
     @property
     def objects(self) -> list[Any]:
         """As :meth:`feast.FeatureStore.apply` takes them."""
-        return [self.user, self.video, self.creator, *self.views.values(), self.ranker]
+        return [self.user, self.video, self.creator, *self.views.values(), self.ranker, self.two_tower]
 
 
 def definitions(uri: Callable[[str], str]) -> Definitions:
@@ -63,6 +66,12 @@ def definitions(uri: Callable[[str], str]) -> Definitions:
         description="What the multi-task ranker reads of viewers and videos, and makes crosses of",
         owner=OWNER,
     )
+    two_tower = FeatureService(
+        name=TWO_TOWER,
+        features=[of_video[[name for name in VIDEO.names if name.startswith("visual_")]]],
+        description="What the video tower reads beside words, category, creator, length and age: its looks",
+        owner=OWNER,
+    )
     return Definitions(
         user=user,
         video=video,
@@ -73,6 +82,7 @@ def definitions(uri: Callable[[str], str]) -> Definitions:
         user_stream=live_user,
         video_stream=live_video,
         ranker=ranker,
+        two_tower=two_tower,
     )
 
 

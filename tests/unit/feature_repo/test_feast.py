@@ -35,10 +35,11 @@ from feature_repo.specs import (
     VIDEO,
     VIDEO_STREAM,
     VIEWS,
+    VISUAL_WIDTH,
     ViewSpec,
 )
 from feature_repo.vectors import rounded
-from feature_repo.views import RANKER, TIMESTAMP
+from feature_repo.views import RANKER, TIMESTAMP, TWO_TOWER
 from tests.support.small_log import END, START, TIME
 from upnext.errors import LayoutMismatch, MissingData, NotFound
 from upnext.settings import Settings
@@ -158,6 +159,17 @@ def test_materialised_by_feast_or_directly_the_online_store_holds_the_same(
         assert answer[f"{VIDEO.name}__{name}"] == [value, None]
     for name, value in zip(USER.names, brute_force(stores, USER, "u1", END), strict=True):
         assert answer[f"{USER.name}__{name}"] == [value, value]
+
+
+def test_each_model_has_a_service_of_what_it_reads(store: FeatureStore) -> None:
+    services = {service.name: service for service in store.list_feature_services()}
+    read = {
+        name: {projection.name: len(projection.features) for projection in service.feature_view_projections}
+        for name, service in services.items()
+    }
+    assert read[TWO_TOWER] == {VIDEO.name: VISUAL_WIDTH}
+    assert set(read[RANKER]) == {USER.name, VIDEO.name, USER_STREAM.name, VIDEO_STREAM.name}
+    assert all(service.owner and service.description for service in services.values())
 
 
 def test_what_is_pushed_to_a_stream_view_is_served_and_packed(stores: Stores, store: FeatureStore) -> None:
