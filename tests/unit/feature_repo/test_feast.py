@@ -35,7 +35,6 @@ from feature_repo.specs import (
     VIDEO,
     VIDEO_STREAM,
     VIEWS,
-    VISUAL_WIDTH,
     ViewSpec,
 )
 from feature_repo.vectors import rounded
@@ -167,7 +166,7 @@ def test_each_model_has_a_service_of_what_it_reads(store: FeatureStore) -> None:
         name: {projection.name: len(projection.features) for projection in service.feature_view_projections}
         for name, service in services.items()
     }
-    assert read[TWO_TOWER] == {VIDEO.name: VISUAL_WIDTH}
+    assert read[TWO_TOWER] == {VIDEO.name: 32}
     assert set(read[RANKER]) == {USER.name, VIDEO.name, USER_STREAM.name, VIDEO_STREAM.name}
     assert all(service.owner and service.description for service in services.values())
 
