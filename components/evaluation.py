@@ -54,7 +54,7 @@ class Holdout:
     since: datetime
 
     @classmethod
-    def of(cls, data: Dataset, sample: int = 2_000, seed: int = 0) -> "Holdout":
+    def of(cls, data: Dataset, sample: int = 1_500, seed: int = 0) -> "Holdout":
         """Of users with something to find or to compare, at most ``sample`` of them."""
         rows = data.examples["holdout"]
         videos = len(data.catalogue.ids)

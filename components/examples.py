@@ -48,9 +48,9 @@ OUTCOMES = (
 class ExamplesConfig:
     """How the examples are drawn."""
 
-    max_train: int = 300_000
+    max_train: int = 200_000
     """Rows of the training part at most, with their negatives; whole slates are drawn."""
-    max_valid: int = 100_000
+    max_valid: int = 60_000
     """The same for tuning. The hold-out is whole and has no negatives: it is the truth to judge by."""
     negatives: int = 4
     """Videos not shown that are added per slate, or per engagement where the log has no impressions."""

@@ -49,7 +49,7 @@ class TwoTowerConfig:
     """Ways in which the user tower weighs a history."""
     length: int = 32
     """Newest videos of a history that are read."""
-    samples: int = 300_000
+    samples: int = 200_000
     """Positives to train on at most, repeats counted: the budget of the run."""
     epochs: float = 1.5
     """Times that each positive is seen, where the budget allows."""
