@@ -154,7 +154,7 @@ def near_cache(report: Report, redis: RedisFeatures, asked: Callable[[], Ids], t
     near = PackedFeatures(redis, {VIEW: LAYOUT}, near_mb=NEAR_MB)
     uncached, cache = PackedFeatures(redis, {VIEW: LAYOUT}), near.near[VIEW]
     cache.await_vouched(5.0)
-    for _ in range(1_000):  # a minute of traffic
+    for _ in range(5_000):  # until what is near is what traffic asks for, as in a process that runs for long
         near.read_matrix(VIEW, asked())
     before = cache.counts.copy()
     calls = {
