@@ -1,4 +1,4 @@
-"""What the SQLAlchemy adapters share: the engine, the tables, migrations, upserts, errors.
+"""What the SQLAlchemy adapters share: how one is opened, the engine, the tables, migrations, upserts, errors.
 
 One adapter serves SQLite and PostgreSQL; only the upsert's dialect differs. The tables are made by the
 migrations in ``upnext/stores/migrations``: an embedded SQLite database is upgraded when it is opened, a
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import orjson
 import pyarrow as pa
@@ -18,6 +18,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from upnext.errors import StoreError, StoreUnavailable
+from upnext.settings import Settings
 from upnext.stores.local import prepare_folder
 from upnext.stores.sqlite import BUSY_S, sqlite_errors
 from upnext.stores.urls import local_path, masked
@@ -209,6 +210,23 @@ class Database:
             raise StoreError(f"{self.name}: {error.orig}") from error
         except (SQLAlchemyError, ImportError) as error:
             raise StoreError(f"{self.name}: {error}") from error
+
+
+class SqlStore:
+    """A port's adapter over one :class:`Database`: how each is opened, asked for life and closed."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @classmethod
+    def open(cls, url: str, settings: Settings) -> Self:
+        return cls(Database(url))
+
+    def ping(self) -> str:
+        return self._database.ping()
+
+    def close(self) -> None:
+        self._database.close()
 
 
 def table_of(rows: Sequence[sa.Row[Any]], schema: pa.Schema) -> pa.Table:

@@ -1,15 +1,14 @@
 """The catalogue of videos through SQLAlchemy: SQLite embedded, or a PostgreSQL server."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import sqlalchemy as sa
 
 from upnext.contracts import VIDEOS
-from upnext.settings import Settings
-from upnext.stores.sql import BARRED, VIDEO_TABLE, Database, table_of
+from upnext.stores.sql import BARRED, VIDEO_TABLE, SqlStore, table_of
 from upnext.stores.tables import conform
 
 CHUNK = 900
@@ -19,21 +18,8 @@ NOT_FREE = pa.schema([VIDEOS.field(name) for name in ("video_id", "status", "age
 _COLUMNS = [VIDEO_TABLE.c[name] for name in VIDEOS.names]
 
 
-class SqlCatalogue:
+class SqlCatalogue(SqlStore):
     """One row per video in the table ``videos``."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    @classmethod
-    def open(cls, url: str, settings: Settings) -> Self:
-        return cls(Database(url))
-
-    def ping(self) -> str:
-        return self._database.ping()
-
-    def close(self) -> None:
-        self._database.close()
 
     def put(self, videos: pa.Table) -> None:
         self._database.upsert(VIDEO_TABLE, conform(videos, VIDEOS, "videos"), told=True)

@@ -2,29 +2,14 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Self
 
 import sqlalchemy as sa
 
-from upnext.settings import Settings
-from upnext.stores.sql import ERASURE_TABLE, Database
+from upnext.stores.sql import ERASURE_TABLE, SqlStore
 
 
-class SqlErasures:
+class SqlErasures(SqlStore):
     """One row per pseudonym in the table ``erasures``."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    @classmethod
-    def open(cls, url: str, settings: Settings) -> Self:
-        return cls(Database(url))
-
-    def ping(self) -> str:
-        return self._database.ping()
-
-    def close(self) -> None:
-        self._database.close()
 
     def remember(self, person: str, at: datetime) -> None:
         statement = self._database.insert(ERASURE_TABLE).values(person=person, erased_at=at)

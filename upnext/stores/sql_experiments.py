@@ -1,33 +1,18 @@
 """Experiments, hold-outs and exposures through SQLAlchemy: SQLite embedded, or a PostgreSQL server."""
 
 from collections.abc import Mapping, Sequence
-from typing import Self
 
 import pyarrow as pa
 import sqlalchemy as sa
 
 from upnext.contracts import EXPOSURES
 from upnext.experiments import Experiment, parse
-from upnext.settings import Settings
-from upnext.stores.sql import EXPERIMENT_TABLE, EXPOSURE_TABLE, HOLDOUT_TABLE, Database
+from upnext.stores.sql import EXPERIMENT_TABLE, EXPOSURE_TABLE, HOLDOUT_TABLE, SqlStore
 from upnext.stores.tables import conform
 
 
-class SqlExperiments:
+class SqlExperiments(SqlStore):
     """Tables ``experiments`` and ``holdouts``, a row each, and ``exposures``, whose key counts each once."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    @classmethod
-    def open(cls, url: str, settings: Settings) -> Self:
-        return cls(Database(url))
-
-    def ping(self) -> str:
-        return self._database.ping()
-
-    def close(self) -> None:
-        self._database.close()
 
     def put(self, experiment: Experiment) -> None:
         row = {"name": experiment.name, "definition": experiment.model_dump(mode="json")}

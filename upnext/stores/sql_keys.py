@@ -3,30 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
-from typing import Self
 
 import sqlalchemy as sa
 
 from upnext.ports import StoredKey
-from upnext.settings import Settings
-from upnext.stores.sql import KEY_TABLE, Database
+from upnext.stores.sql import KEY_TABLE, SqlStore
 
 
-class SqlKeys:
+class SqlKeys(SqlStore):
     """One row per key in the table ``keys``; a revoked one stays, so that its id is never given again."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    @classmethod
-    def open(cls, url: str, settings: Settings) -> Self:
-        return cls(Database(url))
-
-    def ping(self) -> str:
-        return self._database.ping()
-
-    def close(self) -> None:
-        self._database.close()
 
     def add(self, key: StoredKey) -> None:
         row = asdict(key) | {"scopes": list(key.scopes)}

@@ -1,34 +1,19 @@
 """Profiles of users through SQLAlchemy: SQLite embedded, or a PostgreSQL server."""
 
 from collections.abc import Iterator, Mapping
-from typing import Self
 
 import pyarrow as pa
 import sqlalchemy as sa
 
 from upnext.contracts import USERS
-from upnext.settings import Settings
-from upnext.stores.sql import USER_TABLE, Database
+from upnext.stores.sql import USER_TABLE, SqlStore
 from upnext.stores.tables import conform
 
 _COLUMNS = [USER_TABLE.c[name] for name in USERS.names]
 
 
-class SqlProfiles:
+class SqlProfiles(SqlStore):
     """One row per user in the table ``users``."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    @classmethod
-    def open(cls, url: str, settings: Settings) -> Self:
-        return cls(Database(url))
-
-    def ping(self) -> str:
-        return self._database.ping()
-
-    def close(self) -> None:
-        self._database.close()
 
     def put(self, users: pa.Table) -> None:
         self._database.upsert(USER_TABLE, conform(users, USERS, "users"), told=True)
