@@ -9,6 +9,8 @@ NAME ?=
 URL ?= http://127.0.0.1:8700
 ARGS ?=
 export UPNEXT_HOME
+# Every step is a process of its own: without compiled modules each would compile its libraries anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 PYTHON := $(shell command -v python3.11 || command -v python3)
 UV := $(shell command -v uv || echo .cache/uv/bin/uv)
