@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ import psutil
 import pytest
 
 from tests.support.bundles import tiny_bundle
+from tests.support.redis_server import free_port
 from upnext.settings import Settings
 from upnext.stores import connect
 
@@ -27,9 +27,7 @@ class Service:
     """``upnext serve`` on a port of its own."""
 
     def __init__(self, release: Path, home: Path):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.log = home / "service.log"
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=10)
         command = [sys.executable, "-m", "upnext.cli.main", "serve"]

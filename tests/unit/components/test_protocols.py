@@ -20,11 +20,9 @@ from components.protocols.ranking import popularity_of, rank
 from components.protocols.report import Report
 from components.protocols.retrievers import found_by_one
 from components.protocols.splits import held_users, last_of_each, leave_one_out, strong_generalisation
-from components.steps import step_config
 from models.catalogue import Catalogue
 from models.dataset import Dataset, Interactions, Split
 from models.metrics import Truth
-from models.two_tower import TwoTowerConfig
 from upnext.errors import ConfigError, EmptyData
 from upnext.settings import Settings
 from upnext.sources import open_source
@@ -166,14 +164,11 @@ def test_models_beat_popularity_where_tastes_are_plain(films, tmp_path, protocol
     assert als.value > popularity.value
 
 
-def test_content_finds_films_that_nobody_has_watched(films, tmp_path) -> None:
+def test_content_finds_films_that_nobody_has_watched(films, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("components.protocols.cold_start.AMONG", 2)  # of the four that are held out
     report = cold_start(prepared_of(films, tmp_path))
-    measure = "recall@50, among the held-out videos"
-    assert (
-        report.find(measure, "two_tower").value == 1.0
-    )  # four films are held out: all are among the first 50
-    whole = "recall@500, whole catalogue"
-    assert report.find(whole, "random").value == 1.0
+    measure = "recall@2, among the held-out videos"
+    assert report.find(measure, "two_tower").value > report.find(measure, "random").value + 0.15
     assert report.notes[0].startswith("4 of 40 videos held out")
 
 
@@ -189,8 +184,3 @@ def test_every_protocol_is_documented_and_loads() -> None:
 def test_the_command_wants_files_or_a_protocol() -> None:
     done = CliRunner().invoke(evaluate, [])
     assert isinstance(done.exception, ConfigError) and "--protocol" in str(done.exception)
-
-
-def test_a_steps_settings_reach_the_protocols(films, tmp_path) -> None:
-    config = step_config(prepared_of(films, tmp_path).job, "two_tower", TwoTowerConfig)
-    assert (config.width, config.epochs) == (17, 6)

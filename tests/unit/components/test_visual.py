@@ -16,6 +16,7 @@ from components.runner import INTERVAL
 from components.visual import co_watched, visual, visual_of
 from feature_repo.vectors import VISUAL_TABLE
 from models.video_inputs import VISUAL
+from tests.support.backbone import foreign
 from upnext.settings import Settings
 from upnext.sources import open_source
 from upnext.stores import connect
@@ -109,12 +110,11 @@ def test_a_damaged_network_is_trained_anew(settings: Settings, tmp_path: Path) -
 
 def test_a_brought_backbone_stands_in(settings: Settings, tmp_path: Path) -> None:
     source = platform(tmp_path / "files", 12)
-    run(settings, source)
-    own = settings.state / "runs" / DAYS[0].strftime(INTERVAL) / "visual" / "model" / "visual.onnx"
-    brought = tmp_path / "theirs.onnx"
-    brought.write_bytes(own.read_bytes())
+    own = run(settings, source)
+    brought = foreign(tmp_path / "theirs.onnx", ["n", 3, 64, 64])
     outcome = run(settings.model_copy(update={"visual_backbone": brought}), source, day=1)
-    assert (outcome.details["trained"], outcome.metrics["embedded"]) == (False, 0)  # the same network
+    assert (outcome.details["trained"], outcome.metrics["embedded"]) == (False, 10)
+    assert outcome.details["network"] != own.details["network"]
 
 
 def test_sources_without_pictures_have_nothing_to_do(settings: Settings, tmp_path: Path) -> None:

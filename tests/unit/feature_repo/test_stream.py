@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feature_repo.specs import STREAMS, USER_STREAM, VIDEO_STREAM, ViewSpec
-from feature_repo.stream import ENGAGED, MINUTE_US, StreamEvent, StreamState, update, values
+from feature_repo.stream import MINUTE_US, StreamEvent, StreamState, update, values
 from feature_repo.stream_log import StreamLog
 from feature_repo.stream_state import LiveStream
 from tests.support.videos import catalogue_of
@@ -147,7 +147,7 @@ def test_what_is_dated_ahead_counts_as_of_now_and_what_is_too_old_not_at_all() -
     assert len(live) == 1
 
 
-def test_a_thousand_rows_are_read_in_well_under_a_millisecond() -> None:
+def test_a_thousand_rows_are_read_in_two_milliseconds() -> None:
     live, catalogue = LiveStream(VIDEO_STREAM), catalogue_of(1)
     ids = [f"x{n}" for n in range(20_000)]
     live.apply(ids, [StreamEvent("click", at(0))] * len(ids), at(0))
@@ -160,7 +160,3 @@ def test_a_thousand_rows_are_read_in_well_under_a_millisecond() -> None:
         live.of_rows(slots, rows, at(1))
         took.append(perf_counter() - start)
     assert sorted(took)[25] < 0.002, f"{sorted(took)[25] * 1e3:.2f} ms"
-
-
-def test_engaged_types_are_known() -> None:
-    assert set(ENGAGED) == set(KINDS) - {"impression"}

@@ -3,7 +3,6 @@
 import subprocess
 import sys
 from pathlib import Path
-from socket import socket
 from threading import Event
 from time import monotonic
 
@@ -11,6 +10,7 @@ import httpx
 
 from feature_repo.repo import feature_store
 from feature_repo.specs import VIDEO_STREAM
+from tests.support.redis_server import free_port
 from upnext.settings import Settings
 
 
@@ -22,9 +22,7 @@ def test_the_ui_shows_the_views_on_loopback(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
     (settings.state / "feast").mkdir(parents=True)
     feature_store(settings)
-    with socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "feature_repo", "ui", "--port", str(port)]
     ui = subprocess.Popen(
         command, env=environment(settings.home), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
@@ -36,7 +34,11 @@ def test_the_ui_shows_the_views_on_loopback(tmp_path: Path) -> None:
         assert listed.status_code == 200 and VIDEO_STREAM.name in listed.text
     finally:
         ui.terminate()
-        ui.communicate(timeout=20)
+        try:
+            ui.communicate(timeout=20)
+        finally:
+            ui.kill()
+            ui.wait()
 
 
 def awaited(url: str, process: "subprocess.Popen[str]", seconds: float = 90) -> httpx.Response:

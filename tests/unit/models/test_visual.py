@@ -5,14 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper
 
 from models.video_inputs import VISUAL
 from models.visual import SIDE, Targets, VisualConfig, VisualNet, as_input, train
 from models.visual_export import NETWORK, STATE, PictureEncoder, export, resume
+from tests.support.backbone import foreign
 from upnext.errors import ConfigError, CorruptData, EmptyData, MissingData
 
 SMALL = VisualConfig(channels=4, samples=1_500, batch=32, learning_rate=1e-2)
@@ -122,16 +121,6 @@ def test_a_loss_that_is_nan_stops_training() -> None:
         train(pictures_of(0), targets_of(0), SMALL)
     with pytest.raises(ValueError, match="batch is 2"):
         VisualConfig(batch=2)
-
-
-def foreign(file: Path, shape: list[object]) -> Path:
-    """A network of somebody else: the pictures' mean by channel and row, 3 × 64 numbers."""
-    nodes = [helper.make_node("ReduceMean", ["image"], ["means"], axes=[3], keepdims=0)]
-    given = helper.make_tensor_value_info("image", TensorProto.FLOAT, shape)
-    made = helper.make_tensor_value_info("means", TensorProto.FLOAT, None)
-    graph = helper.make_graph(nodes, "backbone", [given], [made])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=10), file)
-    return file
 
 
 def test_a_brought_backbone_is_projected_the_same_way_each_time(tmp_path: Path) -> None:

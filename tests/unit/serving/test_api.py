@@ -239,12 +239,13 @@ def test_an_event_is_accepted_while_the_watch_history_is_away(client, server, mo
     )
 
 
-def test_while_the_service_starts_it_says_so():
+@pytest.mark.parametrize("path", [HOME, "/metrics"])
+def test_while_the_service_starts_it_says_so(path):
     def starting():
         raise ReleaseError("the service is starting")
 
     client = Client(create_app(starting))
-    problem_of(client.get(HOME), 503)
+    problem_of(client.get(path), 503)
     client.close()
 
 

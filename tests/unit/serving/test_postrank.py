@@ -223,17 +223,20 @@ def test_exploration_ends_when_the_interval_is_narrow():
 @pytest.mark.parametrize("name", SWITCHABLE)
 def test_each_rule_can_be_switched_off(name):
     rules = Rules(
-        off=frozenset({name}), explore_every=1, small_share=0.5, fresh_strength=0.3, topic_spread=0.5
+        off=frozenset({name}), explore_every=4, small_share=0.3, fresh_strength=0.3, topic_spread=0.5
     )
     catalogue = catalogue_of("aaaabbbbcc", [i + 0.5 for i in range(10, 0, -1)], category=["x"] * 9 + ["y"])
     situation = situation_of(
-        catalogue, 6, rules, seen=[0, 1], age_s=[0, 0], strength=[1, -1], passed=[3], passed_age_s=[0.0],
-        shown=[9, 9, 9, 9, 5, 5, 5, 5, 0, 0], directions=np.ones((10, 2)), seed=3,
+        catalogue, 6, rules, seen=[0, 1], age_s=[0, 0], strength=[1, -1],
+        passed=[4] * 3, passed_age_s=[0.0] * 3, shown=[9, 9, 9, 9, 5, 5, 5, 5, 0, 0],
+        directions=np.random.default_rng(0).normal(size=(10, 3)), seed=1,
     )  # fmt: skip
     kept = tuple(rule for rule in HOME if rule.__name__ != name)
     slate = slate_of(range(10))
     off = postrank.apply(HOME, slate, situation)
     assert off.rows.tolist() == postrank.apply(kept, slate, situation).rows.tolist()
+    on = postrank.apply(HOME, slate, replace(situation, rules=replace(rules, off=frozenset())))
+    assert off.rows.tolist() != on.rows.tolist()
 
 
 @st.composite

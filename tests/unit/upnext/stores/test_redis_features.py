@@ -175,7 +175,8 @@ def test_a_view_that_is_gone_is_gone_from_near(
     write(store, IDS, 1)
     warmed(near)
     if how == "flushed":
-        redis_server.client().flushdb()
+        with redis_server.client() as client:
+            client.flushdb()
     else:
         PackedFeatures(store, {"view": LAYOUT}).drop("view")
     assert eventually(lambda: first(near) == 0.0) < 1.0
