@@ -42,12 +42,20 @@ def create(name: str, scopes: tuple[str, ...]) -> None:
 
 
 @key.command(name="list")
-def list_keys() -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list instead of lines.")
+def list_keys(as_json: bool) -> None:
     """Show the keys by their ids, without the keys themselves."""
+    import orjson
+
     from upnext.stores import connect
 
     with connect(load_settings()) as stores:
         found = stores.keys.all()
+    if as_json:
+        told = ("key_id", "name", "scopes", "created_at", "revoked_at")
+        rows = [{name: getattr(each, name) for name in told} for each in found]
+        click.echo(orjson.dumps(rows, option=orjson.OPT_INDENT_2))
+        return
     for each in found:
         ended = f"revoked {each.revoked_at:%F %T}" if each.revoked_at else "valid"
         scopes = ",".join(each.scopes)

@@ -1,5 +1,7 @@
 """Who is let in: keys, scopes, rates, sizes."""
 
+import json
+
 import pytest
 from limits import parse
 
@@ -186,6 +188,14 @@ def test_keys_are_made_listed_and_revoked_by_command(client, server, monkeypatch
     key_id = key.split("_")[1]
     assert key_id in listed and "the app" in listed and "valid" in listed
     assert key.rpartition("_")[2] not in listed
+    (row,) = json.loads(upnext(monkeypatch, home, "key", "list", "--json").stdout)
+    assert (row["key_id"], row["name"], row["scopes"], row["revoked_at"]) == (
+        key_id,
+        "the app",
+        ["read"],
+        None,
+    )
+    assert set(row) == {"key_id", "name", "scopes", "created_at", "revoked_at"}
     assert upnext(monkeypatch, home, "key", "revoke", key_id).exit_code == 0
     assert upnext(monkeypatch, home, "key", "revoke", key_id).exception.exit_code == 4
     assert "revoked" in upnext(monkeypatch, home, "key", "list").stdout
