@@ -6,7 +6,7 @@ server's by whoever runs it (:func:`upgrade`).
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from upnext.errors import StoreError, StoreUnavailable
 from upnext.settings import Settings
 from upnext.stores.local import prepare_folder
-from upnext.stores.sqlite import BUSY_S, sqlite_errors
+from upnext.stores.sqlite import BUSY_S, scrub, sqlite_errors
 from upnext.stores.urls import local_path, masked
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -190,6 +190,14 @@ class Database:
         """Run one statement that writes; says how many rows it changed."""
         with self.errors(), self.engine.begin() as connection:
             return int(connection.execute(statement).rowcount)
+
+    def erase(self, statement: sa.Executable) -> int:
+        """As :meth:`change`; of what it deletes or replaces no SQLite file keeps anything."""
+        changed = self.change(statement)
+        if self._path:
+            with self.errors(), sqlite_errors(self._path), closing(self.engine.raw_connection()) as raw:
+                scrub(raw.driver_connection)  # SQLAlchemy's own would begin a transaction first
+        return changed
 
     def insert(self, table: sa.Table) -> Any:
         """An insert in the engine's dialect, which knows ``ON CONFLICT``."""

@@ -47,7 +47,7 @@ class SqlExperiments(SqlStore):
         return pa.Table.from_pylist([dict(row._mapping) for row in found], schema=EXPOSURES)
 
     def forget(self, user_id: str) -> int:
-        return self._database.change(sa.delete(EXPOSURE_TABLE).where(EXPOSURE_TABLE.c.user_id == user_id))
+        return self._database.erase(sa.delete(EXPOSURE_TABLE).where(EXPOSURE_TABLE.c.user_id == user_id))
 
     def purge(self, before: str) -> int:
         return self._database.change(sa.delete(EXPOSURE_TABLE).where(EXPOSURE_TABLE.c.date < before))

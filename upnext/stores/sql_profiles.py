@@ -29,4 +29,4 @@ class SqlProfiles(SqlStore):
         return self._database.pages(USER_TABLE, USERS, batch)
 
     def forget(self, user_id: str) -> bool:
-        return self._database.change(sa.delete(USER_TABLE).where(USER_TABLE.c.user_id == user_id)) > 0
+        return self._database.erase(sa.delete(USER_TABLE).where(USER_TABLE.c.user_id == user_id)) > 0

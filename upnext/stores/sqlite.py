@@ -35,9 +35,19 @@ def open_sqlite(path: Path, schema: str) -> sqlite3.Connection:
         connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA secure_delete = ON")  # what is forgotten is overwritten
+        connection.execute("PRAGMA secure_delete = ON")  # what is forgotten is overwritten: see scrub
         connection.executescript(schema)
     return connection
+
+
+def scrub(connection: Any) -> None:
+    """Move the write-ahead log into the database and empty it: what was deleted is readable in neither then.
+
+    The connection is in no transaction. StoreUnavailable when another still reads what was there before.
+    """
+    busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    if busy:
+        raise StoreUnavailable("another process reads the database just now: erase again")
 
 
 @contextmanager
@@ -100,6 +110,11 @@ class GroupCommit:
         if ticket.error:
             raise ticket.error
         return cast(T, ticket.result)
+
+    def scrub(self) -> None:
+        """Leave nothing of what was deleted in the file or its write-ahead log (:func:`scrub`)."""
+        with self._writing:
+            scrub(self._connection)
 
     def close(self) -> None:
         """Close the connection after the group being written."""

@@ -82,6 +82,7 @@ class SqliteEventLog(SqliteLog):
         for start in range(first or 0, (newest or -1) + 1, _FORGET_ROWS):
             rows = self._rows(find, start, start + _FORGET_ROWS - 1, user_id)
             dropped += self._drop(rows) if rows else 0
+        self._scrub()
         return dropped
 
 

@@ -51,7 +51,9 @@ CREATE INDEX IF NOT EXISTS answers_by_user ON answers (user_id);
 
     def forget(self, user_id: str) -> int:
         gone = "DELETE FROM answers WHERE user_id = ?"
-        return self._run(lambda db: db.execute(gone, (user_id,)).rowcount)
+        dropped = self._run(lambda db: db.execute(gone, (user_id,)).rowcount)
+        self._scrub()
+        return dropped
 
 
 def _answers(rows: pa.Table) -> list[pa.RecordBatch]:

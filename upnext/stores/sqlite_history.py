@@ -87,7 +87,11 @@ class SqliteHistory:
         return pa.table(list(map(list, columns)), schema=RECENT)
 
     def forget(self, user_id: str) -> int:
-        return self._run(lambda db: db.execute("DELETE FROM history WHERE user_id = ?", (user_id,)).rowcount)
+        gone = "DELETE FROM history WHERE user_id = ?"
+        dropped = self._run(lambda db: db.execute(gone, (user_id,)).rowcount)
+        with sqlite_errors(self._path):
+            self._writer.scrub()
+        return dropped
 
     def purge(self, now: datetime) -> int:
         oldest = self._oldest(now)

@@ -67,6 +67,10 @@ class SqliteLog:
         drop = f"DELETE FROM {self.table} WHERE seq = ?"  # noqa: S608
         return self._run(lambda db: db.executemany(drop, rows).rowcount)
 
+    def _scrub(self) -> None:
+        with sqlite_errors(self._path):
+            self._writer.scrub()
+
     def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         with sqlite_errors(self._path), self._reading:
             return self._reader.execute(query, values).fetchall()

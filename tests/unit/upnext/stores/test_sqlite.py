@@ -9,7 +9,7 @@ from threading import Event
 
 import pytest
 
-from upnext.errors import CorruptData, StoreError
+from upnext.errors import CorruptData, StoreError, StoreUnavailable
 from upnext.stores.sqlite import GroupCommit, open_sqlite, sqlite_errors
 
 SCHEMA = "CREATE TABLE IF NOT EXISTS t (x INTEGER PRIMARY KEY)"
@@ -153,6 +153,26 @@ def test_a_waiting_job_whose_thread_is_interrupted_is_withdrawn(writer: GroupCom
     signal.signal(signal.SIGALRM, before)
     assert writer.run(insert(2)) == 2
     assert stored(tmp_path) == [2]
+
+
+def test_what_is_scrubbed_is_in_neither_file_and_a_reader_in_the_way_is_told(tmp_path: Path) -> None:
+    held = [tmp_path / "a.db", tmp_path / "a.db-wal"]
+    connection = open_sqlite(tmp_path / "a.db", "CREATE TABLE t (x TEXT)")
+    connection.execute("PRAGMA busy_timeout = 0")
+    writer = GroupCommit(connection)
+    writer.run(lambda db: db.execute("INSERT INTO t VALUES ('somebody')"))
+    reader = open_sqlite(tmp_path / "a.db", "")
+    reader.execute("BEGIN")
+    assert reader.execute("SELECT x FROM t").fetchall() == [("somebody",)]
+    writer.run(lambda db: db.execute("DELETE FROM t"))
+    with pytest.raises(StoreUnavailable, match="erase again"):
+        writer.scrub()
+    reader.execute("COMMIT")
+    assert any(b"somebody" in path.read_bytes() for path in held)
+    writer.scrub()
+    assert not any(b"somebody" in path.read_bytes() for path in held)
+    reader.close()
+    writer.close()
 
 
 def test_a_file_that_is_no_database(tmp_path: Path) -> None:
