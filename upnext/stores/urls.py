@@ -5,7 +5,7 @@ from pathlib import Path
 
 from upnext.errors import ConfigError
 
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_SCHEME = re.compile(r"^([^:/]+)://")  # whatever it is: an odd one is refused, never taken for a folder
 _PASSWORD = re.compile(r"(?<=://)([^/@:\s]*):\S*@")  # rather too much than half of a password
 
 

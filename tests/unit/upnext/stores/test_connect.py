@@ -69,6 +69,8 @@ def test_a_port_is_opened_once_and_closed_at_the_end(tmp_path: Path, monkeypatch
         ("s3://bucket/lake", "s3"),
         ("SQLite:///x.db", "sqlite"),
         ("postgresql+psycopg://h/db", "postgresql"),
+        ("postgresql+psycopg_async://h/db", "postgresql"),
+        ("my_sql://h/db", "my_sql"),
     ],
 )
 def test_scheme(url: str, expected: str) -> None:
@@ -98,6 +100,8 @@ def test_masked(url: str, expected: str) -> None:
         ("rel/lake", Path("rel/lake")),
         ("s3://bucket/lake", None),
         ("postgresql://host/db", None),
+        ("postgresql+psycopg_async://me:secret@host/db", None),
+        ("1 odd_scheme://me:secret@host/db", None),
     ],
 )
 def test_local_path(url: str, expected: Any) -> None:

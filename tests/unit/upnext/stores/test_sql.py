@@ -77,6 +77,8 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
         Database(f"sqlite:///{tmp_path}/a.db")
 
 
-def test_a_driver_that_is_not_installed_is_named(tmp_path: Path) -> None:
+def test_a_driver_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # where a URL taken for a path would make its folder
     with pytest.raises(StoreError, match=r"postgresql\+pg_nothing://me:\*\*\*@host/db: "):
         Database("postgresql+pg_nothing://me:secret@host/db")
+    assert not list(tmp_path.iterdir())
