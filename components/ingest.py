@@ -66,12 +66,13 @@ def ingest(
     until: datetime | None = None,
     *,
     name: str = "",
-    erased: Erased = NOBODY,
+    erased: Callable[[], Erased] = lambda: NOBODY,
     progress: Progress | None = None,
 ) -> dict[str, object]:
     """Bring what is new in a source, and happened before ``until``, into the lake; says what was done.
 
-    name: how the quarantine calls the source. erased: whose rows from before their erasure stay out.
+    name: how the quarantine calls the source.
+    erased: asked for each batch, since a long run outlasts an erasure: whose rows from before it stay out.
     progress: called with the number of event rows read so far.
     Writes the Delta tables videos, users, events, quarantine and outcomes. EmptyData when afterwards the
     lake holds no event. Returns the fields of :class:`Counts`.
@@ -83,11 +84,11 @@ def ingest(
         counts.videos_read += len(videos)
         counts.videos_changed += _upsert(lake, "videos", videos)
     for told in intake.good(source.users(), "users"):
-        users = erased.without(told, "created_at")
+        users = erased().without(told, "created_at")
         counts.users_read += len(users)
         counts.users_changed += _upsert(lake, "users", users)
     for told in intake.good(source.events(), "events"):
-        events = erased.without(told, "timestamp")
+        events = erased().without(told, "timestamp")
         intake.add(events, until)
         if progress:
             progress(counts.events_read)

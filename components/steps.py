@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -39,7 +40,7 @@ def ingest(job: Job) -> Outcome:
 
     source = open_source(job.source, job.settings)
     with connect(job.settings) as stores, progress("events") as told:
-        erased = Erased.read(stores.erasures, job.settings)
+        erased = partial(Erased.read, stores.erasures, job.settings)
         counts = bring_in(
             source,
             stores.lake,
@@ -50,9 +51,9 @@ def ingest(job: Job) -> Outcome:
         )
         if isinstance(source, FeatureSource):
             oldest = datetime.now(UTC) - timedelta(days=job.settings.event_retention_days)
-            counts["logged_features"] = feature_log.bring_in(source, stores.lake, oldest)
+            counts["logged_features"] = feature_log.bring_in(source, stores.lake, oldest, erased)
         if isinstance(source, Resumable):
-            counts["exposures"] = exposures.bring_in(stores.experiments, stores.lake, erased)
+            counts["exposures"] = exposures.bring_in(stores.experiments, stores.lake, erased())
         newest = pc.max(stores.lake.read("events", ["timestamp"])["timestamp"]).as_py()
         versions = _versions(stores.lake, "events", "videos", "users", "outcomes", feature_log.TABLE)
     reasons = counts.pop("reasons")

@@ -50,7 +50,11 @@ def erase(user_id: str, stores: Stores, now: datetime, waiting: Mapping[str, Era
     erased = Erased.read(stores.erasures, stores.settings)
     stores.erasures.remember(erased.pseudonym(user_id), now)
     removed: dict[str, int] = {}
-    again: dict[str, Eraser] = {"event_log": stores.event_log.forget, "history": stores.history.forget}
+    again: dict[str, Eraser] = {
+        "event_log": stores.event_log.forget,
+        "feature_log": stores.feature_log.forget,
+        "history": stores.history.forget,
+    }
     for name, eraser in [*waiting.items(), *erasers(stores).items(), *again.items(), *waiting.items()]:
         removed[name] = removed.get(name, 0) + eraser(user_id)
     receipt = ErasureReceipt(erasure_id=str(uuid4()), user_id=user_id, erased_at=now, removed=removed)
@@ -65,8 +69,8 @@ def erasers(stores: Stores) -> dict[str, Eraser]:
         "event_log": stores.event_log.forget,
         "experiments": stores.experiments.forget,
         "online_features": lambda user_id: _features(stores.online_features, user_id),
-        "lake": lambda user_id: _lake(stores.lake, user_id),
         "feature_log": stores.feature_log.forget,
+        "lake": lambda user_id: _lake(stores.lake, user_id),
         "history": stores.history.forget,
     }
 

@@ -11,6 +11,7 @@ import components.feature_log as bringing
 from components.feature_log import TABLE, bring_in
 from tests.contract.test_feature_log import START, answer
 from upnext.contracts import LOGGED_FEATURES
+from upnext.erased import Erased
 from upnext.errors import StoreUnavailable
 from upnext.settings import Settings
 from upnext.sources.log import LogSource
@@ -60,6 +61,17 @@ def test_what_was_written_before_a_crash_is_not_written_again(
     stores.feature_log.append(answer(2))
     assert taken(stores) == 2
     assert held(stores)["request_id"].to_pylist() == ["r1", "r1", "r2", "r2"]
+
+
+def test_the_erased_stay_out_from_the_next_batch_on(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("upnext.sources.log._ANSWERS", 2)
+    people = ["u", "w", "u", "w"]
+    stores.feature_log.append(pa.concat_tables(answer(n, 1, user_id=who) for n, who in enumerate(people)))
+    nobody = Erased(b"key", {})
+    register = iter([nobody, nobody.including("u", START + timedelta(hours=1))])
+    source = LogSource("", stores.settings)
+    assert bring_in(source, stores.lake, LONG_AGO, lambda: next(register)) == 3
+    assert held(stores)["request_id"].to_pylist() == ["r0", "r1", "r3"]
 
 
 def test_a_video_that_an_answer_repeats_counts_once(stores: Stores) -> None:
