@@ -3,6 +3,8 @@
 import hmac
 import os
 import secrets
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from upnext.errors import ConfigError
@@ -37,13 +39,11 @@ def _secret(settings: Settings) -> bytes:
 
 def _make(path: Path) -> None:
     """Write a random secret that only this user can read; whoever comes second keeps the first one's."""
-    prepare_folder(path.parent)
-    new = path.with_name(f"{path.name}.{os.getpid()}")
-    with os.fdopen(os.open(new, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(secrets.token_hex(32).encode())
+    handle, new = tempfile.mkstemp(dir=prepare_folder(path.parent), prefix=f"{path.name}.")
     try:
-        os.link(new, path)
-    except FileExistsError:
-        pass
+        with os.fdopen(handle, "wb") as file:
+            file.write(secrets.token_hex(32).encode())
+        with suppress(FileExistsError):
+            os.link(new, path)
     finally:
-        new.unlink()
+        Path(new).unlink()
