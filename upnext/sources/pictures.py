@@ -7,7 +7,7 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from upnext.sources.base import Thumbnails
 from upnext.sources.checks import quarantine
@@ -33,16 +33,16 @@ def read_thumbnails(
     reasons: list[str] = []
     for place, video in enumerate(video_ids):
         url = urls.get(video, "")
-        if not url or urlsplit(url).scheme not in {"", "file"}:
-            continue
         try:
+            if not url or urlsplit(url).scheme not in {"", "file"}:
+                continue
             pixels[place] = _read(_inside(folder, url))
             there[place] = True
         except (
             OSError,
             ValueError,
             SyntaxError,
-            UnidentifiedImageError,
+            RuntimeError,  # a loop of links
             Image.DecompressionBombError,
         ) as error:
             rows.append({"video_id": video, "thumbnail_url": url})

@@ -24,6 +24,7 @@ def folder(tmp_path: Path) -> Path:
     whole = (folder / "pictures" / "red.png").read_bytes()
     (folder / "pictures" / "cut.png").write_bytes(whole[: len(whole) // 2])
     (folder / "pictures" / "huge.png").write_bytes(b"0" * 5_000_001)
+    (folder / "pictures" / "loop.png").symlink_to("loop.png")
     urls = {
         "red": "pictures/red.png",
         "grey": (folder / "pictures" / "grey one.jpg").as_uri(),
@@ -32,6 +33,8 @@ def folder(tmp_path: Path) -> Path:
         "huge": "pictures/huge.png",
         "gone": "pictures/gone.png",
         "outside": "../outside.png",
+        "loop": "pictures/loop.png",
+        "no url": "http://[broken",
         "remote": "https://example.org/1.jpg",
         "none": None,
     }
@@ -45,10 +48,11 @@ def folder(tmp_path: Path) -> Path:
 def test_pictures_are_read_and_the_rest_is_refused_with_its_reason(folder: Path) -> None:
     source = open_source(f"files:{folder}")
     assert isinstance(source, Pictured)
-    ids = ["grey", "unheard of", "red", "broken", "cut", "huge", "gone", "outside", "remote", "none"]
+    good = ["grey", "unheard of", "red"]
+    ids = [*good, "broken", "cut", "huge", "gone", "outside", "loop", "no url", "remote", "none"]
     found = source.thumbnails(ids)
-    assert (found.pixels.shape, found.pixels.dtype) == ((10, 64, 64, 3), np.uint8)
-    assert found.there.tolist() == [True, False, True, *[False] * 7]
+    assert (found.pixels.shape, found.pixels.dtype) == ((12, 64, 64, 3), np.uint8)
+    assert found.there.tolist() == [True, False, True, *[False] * 9]
     assert (found.pixels[2] == (250, 10, 10)).all()
     assert np.abs(found.pixels[0].astype(int) - 128).max() <= 2
     assert not found.pixels[~found.there].any()
@@ -63,6 +67,8 @@ def test_pictures_are_read_and_the_rest_is_refused_with_its_reason(folder: Path)
         "huge": "is of more than 5000000 bytes",
         "gone": "names no file",
         "outside": "is outside the source's folder",
+        "loop": "can't be read as a picture",
+        "no url": "can't be read as a picture",
     }
 
 
