@@ -261,7 +261,7 @@ class Experiments(Port, Protocol):
         ...
 
     def forget(self, user_id: str) -> int:
-        """Remove a unit's exposures; says how many."""
+        """Remove a unit's exposures and its place in each experiment's ``overrides``; says how many."""
         ...
 
     def purge(self, before: str) -> int:

@@ -79,6 +79,19 @@ def test_forget_and_purge(store: Experiments) -> None:
     assert store.exposures()["date"].to_pylist() == ["2026-06-02"]
 
 
+def test_a_forgotten_tester_is_in_no_definition(store: Experiments) -> None:
+    for name, testers in (("one", {"u": "b", "w": "a"}), ("two", {"w": "b"}), ("three", {"u": "a"})):
+        store.put(experiment(name, overrides=testers))
+    store.expose(exposures(("2026-06-01", "one", "u", "b")))
+    assert store.forget("u") == 3
+    assert store.forget("u") == 0
+    assert store.all() == [
+        experiment("one", overrides={"w": "a"}),
+        experiment("three"),
+        experiment("two", overrides={"w": "b"}),
+    ]
+
+
 def test_a_missing_column_is_named(store: Experiments) -> None:
     with pytest.raises(MissingData, match="exposures have no column 'variant'"):
         store.expose(exposures(("2026-06-01", "one", "u", "a")).drop_columns(["variant"]))

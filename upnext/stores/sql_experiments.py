@@ -47,7 +47,12 @@ class SqlExperiments(SqlStore):
         return pa.Table.from_pylist([dict(row._mapping) for row in found], schema=EXPOSURES)
 
     def forget(self, user_id: str) -> int:
-        return self._database.erase(sa.delete(EXPOSURE_TABLE).where(EXPOSURE_TABLE.c.user_id == user_id))
+        tested = [each for each in self.all() if user_id in each.overrides]
+        for each in tested:
+            others = {unit: variant for unit, variant in each.overrides.items() if unit != user_id}
+            self.put(each.model_copy(update={"overrides": others}))
+        exposed = sa.delete(EXPOSURE_TABLE).where(EXPOSURE_TABLE.c.user_id == user_id)
+        return len(tested) + self._database.erase(exposed)
 
     def purge(self, before: str) -> int:
         return self._database.change(sa.delete(EXPOSURE_TABLE).where(EXPOSURE_TABLE.c.date < before))

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from components import feature_log
 from components.ingest import ingest
 from feature_repo.specs import USER_VIEW
+from tests.contract.test_experiments import experiment
 from tests.contract.test_feature_log import answer
 from tests.unit.serving.test_api import event, now
 from upnext.cli.main import cli
@@ -45,6 +46,7 @@ def person(client, server):
             stores.lake.append(table, rows(3, user))
     refused = [{"table": "events", "reason": "r", "source": "s", "row": '{"user_id":"o\'brien \\"%_"}'}]
     stores.lake.append("quarantine", pa.Table.from_pylist(refused, schema=QUARANTINE))
+    stores.experiments.put(experiment(overrides={WHO: "a", "bob": "b"}))
     client.get(HOME, params={"user_id": WHO, "count": 4})  # its impressions wait
     return client
 
@@ -81,6 +83,7 @@ def test_a_person_is_erased_from_every_store_and_nobody_else_is(person, server):
         "impressions": 4,
         "history": 2,
         "profiles": 1,
+        "experiments": 1,
         "event_log": 2,
         "online_features": 2,
         "lake": 7,
