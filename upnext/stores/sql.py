@@ -5,7 +5,7 @@ migrations in ``upnext/stores/migrations``: an embedded SQLite database is upgra
 server's by whoever runs it (:func:`upgrade`).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -198,6 +198,13 @@ class Database:
             with self.errors(), sqlite_errors(self._path), closing(self.engine.raw_connection()) as raw:
                 scrub(raw.driver_connection)  # SQLAlchemy's own would begin a transaction first
         return changed
+
+    def replace(self, table: sa.Table, row: Mapping[str, object]) -> None:
+        """Insert a row, or put its values in place of those of the row with its primary key."""
+        keys = [column.name for column in table.primary_key]
+        others = {name: value for name, value in row.items() if name not in keys}
+        new = self.insert(table).values(row)
+        self.change(new.on_conflict_do_update(index_elements=keys, set_=others))
 
     def insert(self, table: sa.Table) -> Any:
         """An insert in the engine's dialect, which knows ``ON CONFLICT``."""

@@ -12,9 +12,7 @@ class SqlErasures(SqlStore):
     """One row per pseudonym in the table ``erasures``."""
 
     def remember(self, person: str, at: datetime) -> None:
-        statement = self._database.insert(ERASURE_TABLE).values(person=person, erased_at=at)
-        newer = {"erased_at": statement.excluded.erased_at}
-        self._database.change(statement.on_conflict_do_update(index_elements=["person"], set_=newer))
+        self._database.replace(ERASURE_TABLE, {"person": person, "erased_at": at})
 
     def all(self) -> Mapping[str, datetime]:
         return {row.person: row.erased_at for row in self._database.rows(sa.select(ERASURE_TABLE))}

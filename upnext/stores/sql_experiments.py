@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from upnext.contracts import EXPOSURES
 from upnext.experiments import Experiment, parse
-from upnext.stores.sql import EXPERIMENT_TABLE, EXPOSURE_TABLE, HOLDOUT_TABLE, SqlStore
+from upnext.stores.sql import EXPERIMENT_TABLE, EXPOSURE_TABLE, HOLDOUT_TABLE, SqlStore, table_of
 from upnext.stores.tables import conform
 
 
@@ -16,7 +16,7 @@ class SqlExperiments(SqlStore):
 
     def put(self, experiment: Experiment) -> None:
         row = {"name": experiment.name, "definition": experiment.model_dump(mode="json")}
-        self._replace(EXPERIMENT_TABLE, row)
+        self._database.replace(EXPERIMENT_TABLE, row)
 
     def all(self) -> Sequence[Experiment]:
         found = self._database.rows(
@@ -25,7 +25,7 @@ class SqlExperiments(SqlStore):
         return [parse(row[0]) for row in found]
 
     def hold_out(self, layer: str, share: float) -> None:
-        self._replace(HOLDOUT_TABLE, {"layer": layer, "share": share})
+        self._database.replace(HOLDOUT_TABLE, {"layer": layer, "share": share})
 
     def holdouts(self) -> Mapping[str, float]:
         return {row.layer: row.share for row in self._database.rows(sa.select(HOLDOUT_TABLE))}
@@ -44,7 +44,7 @@ class SqlExperiments(SqlStore):
         keys = (EXPOSURE_TABLE.c.date, EXPOSURE_TABLE.c.experiment, EXPOSURE_TABLE.c.user_id)
         columns = [EXPOSURE_TABLE.c[name] for name in EXPOSURES.names]
         found = self._database.rows(sa.select(*columns).where(EXPOSURE_TABLE.c.date >= since).order_by(*keys))
-        return pa.Table.from_pylist([dict(row._mapping) for row in found], schema=EXPOSURES)
+        return table_of(found, EXPOSURES)
 
     def forget(self, user_id: str) -> int:
         tested = [each for each in self.all() if user_id in each.overrides]
@@ -56,9 +56,3 @@ class SqlExperiments(SqlStore):
 
     def purge(self, before: str) -> int:
         return self._database.change(sa.delete(EXPOSURE_TABLE).where(EXPOSURE_TABLE.c.date < before))
-
-    def _replace(self, table: sa.Table, row: Mapping[str, object]) -> None:
-        key = next(iter(table.primary_key)).name
-        others = {name: value for name, value in row.items() if name != key}
-        new = self._database.insert(table).values(row)
-        self._database.change(new.on_conflict_do_update(index_elements=[key], set_=others))
