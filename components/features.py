@@ -19,7 +19,7 @@ from ibis.backends.duckdb import Backend
 from components.visual import visual_table
 from feature_repo.aggregates import MEMORY_DAYS, as_of, facts
 from feature_repo.offline import SNAPSHOT, snapshot_name, snapshots
-from feature_repo.specs import CREATOR, USER, VIDEO, VIEWS, ViewSpec
+from feature_repo.specs import CREATOR, TIMESTAMP, USER, VIDEO, VIEWS, ViewSpec
 from feature_repo.user_aggregates import user_features, watched_pairs
 from feature_repo.vectors import VideoVectors, rounded, tastes
 from feature_repo.video_aggregates import creator_features, video_features
@@ -28,7 +28,6 @@ from upnext.times import EPOCH
 
 EVERY = timedelta(hours=24)
 MEMORY_LIMIT = "1500MB"
-TIMESTAMP = "event_timestamp"
 OUTCOME_COLUMNS = (
     *("user_id", "video_id", "request_id", "session_id", "timestamp", "engaged_at", "date"),
     *("shown", "clicked", "liked", "shared", "not_interested"),

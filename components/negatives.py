@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.catalogue import Catalogue
+from upnext.times import DAY_US
 
-DAY_US = 86_400_000_000
 ROUNDS = 16
 """Draws of one place before it is given up."""
 

@@ -15,17 +15,13 @@ import ibis.expr.types as ir
 
 from feature_repo.specs import WINDOWS, ViewSpec
 from models.history import CLICK_STRENGTH
-from upnext.times import EPOCH, microseconds
+from upnext.times import DAY_US, EPOCH, EPOCH_WEEKDAY, microseconds
 
 SMOOTHING = 20.0
 """Videos seen at the overall mean that every rate starts from."""
 MEMORY_DAYS = 90
 """Nothing older than this has a say, as in the watch history."""
 PPM = 1_000_000
-EPOCH_WEEKDAY = 3
-"""1970-01-01 was a Thursday, and Monday is 0."""
-DAY_US = 86_400_000_000
-HOUR_US = 3_600_000_000
 RATES = {
     "ctr": ("shown_clicks", "impressions"),
     "long_view_rate": ("long_views", "seen"),

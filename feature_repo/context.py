@@ -9,17 +9,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from feature_repo.stream import SITTING_US
 from models.history import Histories
 from models.layout import FeatureLayout
 from models.specs import FLAG, LOG_COUNT, LOG_MINUTES, FeatureSpec, names_of
+from upnext.times import DAY_US, EPOCH_WEEKDAY
 
-DAY_US = 86_400_000_000
-EPOCH_WEEKDAY = 3
-"""1970-01-01 was a Thursday, and Monday is 0."""
 NEVER_MIN = 90 * 24 * 60
 """Minutes since the last watch where the history knows of none."""
-SITTING_S = 1_800.0
-"""Without an engagement for so long, a sitting is over."""
 QUERY_FRESH_S = 1_800.0
 """Seconds for which a search tells what a viewer is after."""
 CONTEXT_SPECS = (
@@ -100,5 +97,5 @@ def context_features(
 def _sitting(held: NDArray[np.bool_], age_s: NDArray[np.float32]) -> NDArray[np.int64]:
     """int64[B], entries that follow one another, from now back, without a pause that ends a sitting."""
     pause = np.diff(age_s, axis=1, prepend=np.float32(0))
-    going = held & (pause < SITTING_S)
+    going = held & (pause < SITTING_US / 1e6)
     return np.asarray(np.logical_and.accumulate(going, axis=1).sum(axis=1), np.int64)

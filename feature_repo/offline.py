@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
-from feature_repo.specs import CREATOR, USER, VIDEO, VIEWS, ViewSpec
+from feature_repo.specs import CREATOR, TIMESTAMP, USER, VIDEO, VIEWS, ViewSpec
 from models.columns import codes
 from upnext.errors import CorruptData, MissingData, NotFound
 from upnext.ports import Lake
@@ -89,8 +89,6 @@ def point_in_time(
     if not len(ts):
         return np.empty((0, len(USER.names)), np.float32), np.empty((0, len(VIDEO.names)), np.float32)
     import pandas as pd
-
-    from feature_repo.views import TIMESTAMP
 
     rows = pd.DataFrame(
         {

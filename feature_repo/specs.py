@@ -23,6 +23,8 @@ from models.specs import (
 from models.video_inputs import VISUAL
 
 OWNER = "upnext"
+TIMESTAMP = "event_timestamp"
+"""Column with the time of a snapshot: everything in the row was known strictly before it."""
 WINDOWS = {"1d": 1, "7d": 7, "30d": 30}
 """Name of a window and its length in days."""
 STREAM_WINDOWS = {"5m": 5, "1h": 60}

@@ -1,9 +1,9 @@
 """Real-time features: one pure ``update(state, event) -> state``, and what a state says at a time.
 
-The same functions run wherever a stream is consumed, one state per video and one per viewer. Windows are
-made of whole minutes: the last 5 minutes are the minute that has begun and the four before it, so nothing
-is kept but a tally per minute. :mod:`feature_repo.stream_log` finds the same values for any time of a log,
-:mod:`feature_repo.stream_state` keeps them for serving; a test holds the three equal.
+This is the reference, one state per video and one per viewer: :mod:`feature_repo.stream_log` finds the same
+values for any time of a log, :mod:`feature_repo.stream_state` keeps them for serving, and a test holds the
+three equal. Windows are made of whole minutes: the last 5 minutes are the minute that has begun and the four
+before it, so nothing is kept but a tally per minute.
 """
 
 from dataclasses import dataclass, replace
@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_repo.specs import STREAM_WINDOWS, USER_STREAM, VIDEO_STREAM, ViewSpec
+from upnext.times import MINUTE_US
 
-MINUTE_US = 60_000_000
 LONGEST = max(STREAM_WINDOWS.values())
 """Minutes after which an event is forgotten."""
 SITTING_US = 30 * MINUTE_US

@@ -9,8 +9,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from feature_repo.specs import STREAM_WINDOWS, USER_STREAM, ViewSpec
-from feature_repo.stream import AMOUNTS, COUNTED, ENGAGED, KINDS, LONGEST, MINUTE_US, SITTING_US
+from feature_repo.stream import AMOUNTS, COUNTED, ENGAGED, KINDS, LONGEST, SITTING_US
 from models.columns import micros
+from upnext.times import MINUTE_US
 
 Ints = NDArray[np.int64]
 

@@ -19,12 +19,12 @@ from feature_repo.stream import (
     COUNTED,
     ENGAGED,
     LONGEST,
-    MINUTE_US,
     SITTING_US,
     StreamEvent,
     amounts_of,
 )
 from models.catalogue import Catalogue
+from upnext.times import MINUTE_US
 
 Rows = NDArray[np.int32]
 Changes = tuple[list[str], NDArray[np.float32], list[str]]

@@ -4,8 +4,6 @@ import ibis
 import ibis.expr.types as ir
 
 from feature_repo.aggregates import (
-    DAY_US,
-    HOUR_US,
     MEMORY_DAYS,
     PPM,
     RATES,
@@ -20,6 +18,7 @@ from feature_repo.aggregates import (
     within,
 )
 from feature_repo.specs import DAYPARTS, USER
+from upnext.times import DAY_US, HOUR_US
 
 
 def user_features(past: ir.Table, users: ir.Table) -> ir.Table:

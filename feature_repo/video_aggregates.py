@@ -5,8 +5,6 @@ import ibis.expr.types as ir
 
 from feature_repo.aggregates import (
     COUNTED,
-    DAY_US,
-    HOUR_US,
     PPM,
     RATES,
     counts_of,
@@ -19,6 +17,7 @@ from feature_repo.aggregates import (
     within,
 )
 from feature_repo.specs import CREATOR, QUANTILES, VIDEO, WINDOWS
+from upnext.times import DAY_US, HOUR_US
 
 BINS = 20
 """Of the watched part; a quantile is told in these steps."""

@@ -13,6 +13,7 @@ from feature_repo.specs import (
     CREATOR,
     OWNER,
     STREAMS,
+    TIMESTAMP,
     USER,
     USER_STREAM,
     VIDEO,
@@ -21,8 +22,6 @@ from feature_repo.specs import (
     ViewSpec,
 )
 
-TIMESTAMP = "event_timestamp"
-"""Column with the time of a snapshot: everything in the row was known strictly before it."""
 RANKER = "ranker"
 """Service of what the ranker reads."""
 TWO_TOWER = "two_tower"

@@ -28,6 +28,7 @@ from serving.search import TextIndex
 from serving.streams import Streams
 from serving.trending import LiveCounts
 from serving.viewer import SEEN, Viewer
+from upnext.times import DAY_US
 from upnext.world.visits import Visits
 from upnext.world.world import World
 
@@ -38,7 +39,6 @@ MOST_PAGES = 6
 """Pages of a session at most, as in the world's own log."""
 MEMORY = 100
 """Videos that a viewer of the world remembers having watched."""
-DAY_US = 86_400 * SECOND
 REFRESH_US = DAY_US // 4
 """How often popularity is computed anew: as often as a platform runs its cycle."""
 BATCH_US = DAY_US // 24

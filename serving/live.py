@@ -21,11 +21,10 @@ import pyarrow.compute as pc
 from upnext.contracts import UtcTime
 from upnext.errors import StoreError
 from upnext.ports import EventLog, WatchHistory
+from upnext.times import HOUR_US, MINUTE_US
 
 T = TypeVar("T")
 GROUP = "live"
-MINUTE_US = 60_000_000
-HOUR_US = 60 * MINUTE_US
 BATCH = 5_000
 log = logging.getLogger(__name__)
 

@@ -18,12 +18,13 @@ from models.bundle import Bundle
 from models.columns import floats, micros
 from models.history import watch_fraction
 from serving.bulk import Bulk
-from serving.closed_loop import DAY_US, Arm, Elsewhere, Stage
+from serving.closed_loop import Arm, Elsewhere, Stage
 from serving.policies import PARTS, RETRIEVERS, Policy
 from upnext.errors import ConfigError
 from upnext.releases import Releases
 from upnext.settings import Settings
 from upnext.stores import connect
+from upnext.times import DAY_US
 from upnext.world.config import START, WorldConfig, parse_options, to_us
 from upnext.world.visits import Visits, members
 from upnext.world.world import World

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from feature_repo.layout import spec_layout
 from feature_repo.packed import PackedFeatures
 from feature_repo.specs import STREAMS, USER_STREAM, VIDEO_STREAM
-from feature_repo.stream import LONGEST, MINUTE_US, StreamEvent
+from feature_repo.stream import LONGEST, StreamEvent
 from feature_repo.stream_state import LiveStream, RowSlots
 from models.catalogue import Catalogue
 from upnext.errors import UpnextError
 from upnext.ports import OnlineFeatures
+from upnext.times import MINUTE_US
 
 PUBLISH_S = 1.0
 """Seconds at least between two writes of what changed."""

@@ -4,6 +4,11 @@ from datetime import UTC, datetime, timedelta
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
+MINUTE_US = 60_000_000
+HOUR_US = 60 * MINUTE_US
+DAY_US = 24 * HOUR_US
+EPOCH_WEEKDAY = 3
+"""1970-01-01 was a Thursday, and Monday is 0."""
 
 
 def microseconds(time: datetime) -> int:

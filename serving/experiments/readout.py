@@ -14,11 +14,10 @@ from upnext.contracts import UtcTime
 from upnext.errors import EmptyData
 from upnext.experiments import Experiment
 from upnext.ports import Lake
-from upnext.times import microseconds
+from upnext.times import DAY_US, microseconds
 
 BEFORE = timedelta(days=14)
 """The time before the start from which the covariates of CUPED come."""
-DAY_US = 86_400_000_000
 Floats = NDArray[np.float64]
 
 

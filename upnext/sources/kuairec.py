@@ -27,6 +27,7 @@ from upnext.sources.checks import typed_rows
 from upnext.sources.ids import row_fractions, row_ids
 from upnext.sources.rawfiles import read_csv
 from upnext.sources.segments import UNKNOWN, segments
+from upnext.times import DAY_US
 
 TRAIN_DAYS, VALID_DAYS = 20.0, 2.0
 _LOG = {
@@ -38,7 +39,6 @@ _LOG = {
 _PAIRS = {"user_id": pa.string(), "video_id": pa.string(), "n": pa.int64(), "split": pa.string()}
 _START_US = int(datetime(2020, 7, 5, tzinfo=UTC).timestamp()) * 1_000_000
 """First day of the official log."""
-_DAY_US = 86_400_000_000
 
 
 class KuaiRecSource:
@@ -110,7 +110,7 @@ def _laid_out(rows: pa.Table) -> pa.Table:
             "user_id": pairs["user_id"],
             "video_id": pairs["video_id"],
             "event_type": pa.array(["watch"] * len(pairs), pa.string()),
-            "timestamp": pa.array(_START_US + (days * _DAY_US).astype(np.int64)).cast(UtcTime),
+            "timestamp": pa.array(_START_US + (days * DAY_US).astype(np.int64)).cast(UtcTime),
         }
     )
 

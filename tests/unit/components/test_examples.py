@@ -10,11 +10,11 @@ import pyarrow.compute as pc
 import pytest
 
 from components.examples import CONTEXT, ExamplesConfig, ExampleSet, build_examples, labels_of, load_layouts
-from components.features import TIMESTAMP, build_features
+from components.features import build_features
 from components.split import split_times, time_span
 from feature_repo.context import CONTEXT_HISTORY, context_features
 from feature_repo.offline import SNAPSHOT, snapshot, snapshot_name, snapshots
-from feature_repo.specs import USER, VIDEO, VIEWS
+from feature_repo.specs import TIMESTAMP, USER, VIDEO, VIEWS
 from models.columns import micros
 from models.dataset import Dataset, Examples
 from tests.support.small_log import END, START, TIME, Log, outcome, outcomes, small_log

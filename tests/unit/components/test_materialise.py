@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 import components.materialise as materialising
-from components.features import SNAPSHOT, TIMESTAMP, build_features
+from components.features import SNAPSHOT, build_features
 from components.marks import Marks
 from components.materialise import materialise
 from feature_repo.layout import layouts
@@ -21,7 +21,7 @@ from feature_repo.offline import aligned, snapshot, snapshot_name
 from feature_repo.packed import PackedFeatures
 from feature_repo.repo import feature_store
 from feature_repo.rows import RowSnapshots, keep_catalogue
-from feature_repo.specs import USER, VIDEO_VIEW, VIEWS
+from feature_repo.specs import TIMESTAMP, USER, VIDEO_VIEW, VIEWS
 from models.columns import micros
 from tests.support.small_log import END, TIME, small_log
 from upnext.contracts import EVENTS, VIDEOS

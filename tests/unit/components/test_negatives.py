@@ -4,10 +4,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.negatives import DAY_US, Seen, sample_unshown
+from components.negatives import Seen, sample_unshown
 from models.catalogue import Catalogue
 from tests.support.small_log import START, small_log, video
 from upnext.contracts import VIDEOS
+from upnext.times import DAY_US
 
 NOON = int(START.timestamp()) * 1_000_000 + DAY_US // 2
 

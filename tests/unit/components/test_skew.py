@@ -17,7 +17,7 @@ import serving.ranking
 from components.commands import skew as command
 from components.examples import ExamplesConfig, build_examples
 from components.feature_log import TABLE, bring_in
-from components.features import SNAPSHOT, TIMESTAMP
+from components.features import SNAPSHOT
 from components.ingest import ingest
 from components.logged import RELEASES_OWN, LoggedCross, unpacked
 from components.materialise import materialise
@@ -27,7 +27,7 @@ from feature_repo.layout import layouts
 from feature_repo.offline import snapshot_name
 from feature_repo.packed import PackedFeatures
 from feature_repo.rows import keep_catalogue
-from feature_repo.specs import CREATOR, USER, VIDEO, ViewSpec
+from feature_repo.specs import CREATOR, TIMESTAMP, USER, VIDEO, ViewSpec
 from models.bundle import Bundle
 from models.crosses import CROSS_NAMES
 from serving import documents

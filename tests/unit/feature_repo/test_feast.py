@@ -30,6 +30,7 @@ from feature_repo.specs import (
     CREATOR,
     OWNER,
     STREAMS,
+    TIMESTAMP,
     USER,
     USER_STREAM,
     VIDEO,
@@ -38,7 +39,7 @@ from feature_repo.specs import (
     ViewSpec,
 )
 from feature_repo.vectors import rounded
-from feature_repo.views import RANKER, TIMESTAMP, TWO_TOWER
+from feature_repo.views import RANKER, TWO_TOWER
 from tests.support.small_log import END, START, TIME
 from upnext.errors import LayoutMismatch, MissingData, NotFound
 from upnext.settings import Settings

@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feature_repo.specs import STREAMS, USER_STREAM, VIDEO_STREAM, ViewSpec
-from feature_repo.stream import MINUTE_US, StreamEvent, StreamState, update, values
+from feature_repo.stream import StreamEvent, StreamState, update, values
 from feature_repo.stream_log import StreamLog
 from feature_repo.stream_state import LiveStream
 from tests.support.videos import catalogue_of
 from upnext.contracts import UtcTime
+from upnext.times import MINUTE_US
 
 NOON = int(datetime(2026, 3, 2, 12, tzinfo=UTC).timestamp()) * 1_000_000
 KINDS = ("impression", "click", "watch", "like", "share", "not_interested", "search")
