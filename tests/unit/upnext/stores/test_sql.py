@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,6 +16,7 @@ from alembic.script import ScriptDirectory
 from upnext.contracts import USERS, VIDEOS
 from upnext.errors import CorruptData, StoreError
 from upnext.stores.sql import HEAD, METADATA, MIGRATIONS, USER_TABLE, VIDEO_TABLE, Database
+from upnext.stores.sql_erasures import SqlErasures
 
 
 def test_the_tables_have_the_contracts_columns() -> None:
@@ -82,3 +84,14 @@ def test_a_driver_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: py
     with pytest.raises(StoreError, match=r"postgresql\+pg_nothing://me:\*\*\*@host/db: "):
         Database("postgresql+pg_nothing://me:secret@host/db")
     assert not list(tmp_path.iterdir())
+
+
+def test_erasures_that_were_read_are_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = Database(f"sqlite:///{tmp_path}/a.db")
+    erasures, rows, read = SqlErasures(database), database.rows, []
+    for hours in range(48):
+        erasures.remember(str(hours), datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=hours))
+    monkeypatch.setattr(database, "rows", lambda query: read.append(rows(query)) or read[-1])
+    assert erasures.all() == erasures.all()
+    assert [len(found) for found in read] == [48, 25], "all, then the last day's"
+    database.close()
