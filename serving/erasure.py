@@ -6,10 +6,11 @@ from before it nor a batch of the log that is being read brings the person back.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from uuid import uuid4
 
+import pyarrow.compute as pc
 from pydantic import BaseModel
 
 from feature_repo.specs import STREAMS, VIEWS
@@ -17,7 +18,7 @@ from upnext.erased import Erased
 from upnext.errors import StoreUnavailable
 from upnext.ports import Lake, OnlineFeatures
 from upnext.stores import Stores
-from upnext.stores.delta_lake import literal
+from upnext.stores.delta_lake import disguised
 
 Eraser = Callable[[str], int]
 """user_id -> how many events, rows or values were removed."""
@@ -87,16 +88,24 @@ def _lake(lake: Lake, user_id: str) -> int:
     removed = 0
     for table in lake.tables():
         if table == "quarantine":
-            removed += _without(lake, table, f"contains(row, {literal(_as_json(user_id))})")
+            removed += _without(lake, table, "row", _naming(lake, user_id))
         elif "user_id" in lake.scan(table).schema.names:
-            removed += _without(lake, table, f"user_id = {literal(user_id)}")
+            removed += _without(lake, table, "user_id", [user_id])
     return removed
 
 
-def _without(lake: Lake, table: str, where: str) -> int:
+def _naming(lake: Lake, user_id: str) -> list[str]:
+    """The refused rows that name a user."""
+    rows = lake.read("quarantine", ["row"])["row"]
+    named: list[str] = rows.filter(pc.match_substring(rows, _as_json(user_id))).unique().to_pylist()
+    return named
+
+
+def _without(lake: Lake, table: str, column: str, values: Sequence[str]) -> int:
+    removed, where = 0, disguised(column, values)
     for attempt in range(ATTEMPTS):
         try:
-            removed = lake.delete(table, where)
+            removed = lake.delete(table, where) if values else 0
             break
         except StoreUnavailable:  # another writer came between
             if attempt == ATTEMPTS - 1:

@@ -100,7 +100,8 @@ def naming(server, user):
     parquet = [path for path in files if path.suffix == ".parquet"]
     sqlite = [path for path in files if path.name.endswith((".db", ".db-wal"))]
     tables = {path.suffix for path in parquet if user in str(pa.parquet.read_table(path).to_pylist())}
-    return tables | {path.suffix for path in sqlite if user.encode() in path.read_bytes()}
+    commits = [path for path in files if path.parent.name == "_delta_log"]
+    return tables | {path.suffix for path in sqlite + commits if user.encode() in path.read_bytes()}
 
 
 def test_nothing_of_a_person_is_left_in_any_file(person, server):
