@@ -75,14 +75,19 @@ def ease(ridge: float, by_strength: bool) -> Fit:
     return fit
 
 
-def implicit_als(**settings: float) -> Fit:
-    """implicit's ALS (Hu, Koren and Volinsky, ICDM 2008) as it comes."""
+def implicit_als(alpha: float = 1.0, **settings: float) -> Fit:
+    """implicit's ALS as it comes, with confidence 1 + alpha · strength (Hu, Koren and Volinsky, ICDM 2008).
+
+    implicit takes what is in the matrix for the whole confidence, beside 1 of a pair that is not in it.
+    """
     from implicit.cpu.als import AlternatingLeastSquares
 
     def fit(log: Interactions, videos: int) -> Score:
+        matrix = matrix_of(log, videos, by_strength=True)
+        matrix.data = 1 + alpha * matrix.data
         with threadpool_limits(1, "blas"):
             model = AlternatingLeastSquares(num_threads=1, random_state=0, **settings)
-            model.fit(matrix_of(log, videos, by_strength=True), show_progress=False)
+            model.fit(matrix, show_progress=False)
         return lambda users: model.user_factors[users] @ model.item_factors.T
 
     return fit
