@@ -206,9 +206,8 @@ class _Descent:
         parts = [self._labels(vectors, rows)]
         if len(pairs):
             met = slice(half // 2, half)
-            parts.append(
-                self.config.co_watch * self._contrast(vectors[met], vectors[half:][met], rows[half:][met])
-            )
+            of_pairs = self._contrast(vectors[met], vectors[half:][met], rows[met], rows[half:][met])
+            parts.append(self.config.co_watch * of_pairs)
         return torch.stack(parts).sum()
 
     def _labels(self, vectors: Tensor, rows: NDArray[np.int64]) -> Tensor:
@@ -224,10 +223,14 @@ class _Descent:
             ) / len(rows)
         return loss
 
-    def _contrast(self, firsts: Tensor, partners: Tensor, video: NDArray[np.int64]) -> Tensor:
+    def _contrast(
+        self, firsts: Tensor, partners: Tensor, first: NDArray[np.int64], partner: NDArray[np.int64]
+    ) -> Tensor:
+        """Each of the firsts against all partners but its own video and others' copies of its own partner."""
         logits = firsts @ partners.T / self.config.temperature
-        same = torch.from_numpy(video[:, None] == video[None, :]).fill_diagonal_(False)
-        return F.cross_entropy(logits.masked_fill(same, -torch.inf), torch.arange(len(logits)))
+        same = (partner[:, None] == partner[None, :]) | (first[:, None] == partner[None, :])
+        left_out = torch.from_numpy(same).fill_diagonal_(False)
+        return F.cross_entropy(logits.masked_fill(left_out, -torch.inf), torch.arange(len(logits)))
 
 
 def as_input(pictures: Pictures) -> Tensor:
