@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.dataset import Interactions
+from models.files import reading
 from models.history import SECOND, Histories
-from upnext.errors import CorruptData, EmptyData, MissingData
+from upnext.errors import CorruptData, EmptyData
 
 DAY_S = 86_400.0
 CHUNK = 64
@@ -163,15 +164,11 @@ class AlsModel:
     @classmethod
     def load(cls, folder: Path) -> "AlsModel":
         """Read what :meth:`save` wrote; the factors are memory-mapped."""
-        if not (folder / "als.json").is_file():
-            raise MissingData(f"no ALS model in {folder}: run `upnext step als` first")
-        try:
+        with reading("ALS model", folder, "als.json", remedy="run `upnext step als` first"):
             meta = json.loads((folder / "als.json").read_text())
             ridge = float(meta.pop("ridge"))
             factors = np.load(folder / "factors.npy", mmap_mode="r")
             return cls(factors, np.load(folder / "weight.npy"), ridge, AlsConfig(**meta))
-        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
-            raise CorruptData(f"the ALS model in {folder} can't be read: {error}") from error
 
 
 def confidence(

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from upnext.errors import CorruptData, EmptyData, MissingData
+from models.files import reading
+from upnext.errors import CorruptData, EmptyData
 
 if TYPE_CHECKING:
     import faiss
@@ -86,12 +87,8 @@ class ExactIndex:
     @classmethod
     def load(cls, folder: Path) -> Self:
         """The vectors are memory-mapped."""
-        if not (folder / "vectors.npy").is_file():
-            raise MissingData(f"no exact index in {folder}")
-        try:
+        with reading("exact index", folder, "vectors.npy"):
             return cls(np.load(folder / "vectors.npy", mmap_mode="r"))
-        except (OSError, EOFError, ValueError) as error:
-            raise CorruptData(f"the index in {folder} can't be read: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -173,16 +170,12 @@ class FaissIndex:
         """Memory-mapped where FAISS can; it reads the rest into memory."""
         import faiss
 
-        if not (folder / "index.json").is_file():
-            raise MissingData(f"no FAISS index in {folder}")
-        try:
+        with reading("FAISS index", folder, "index.json", "index.faiss"):
             meta = json.loads((folder / "index.json").read_text())
             index = faiss.read_index(str(folder / "index.faiss"), faiss.IO_FLAG_MMAP_IFC)
             found = cls(index, str(meta["factory"]), float(meta["recall"]), int(meta["probes"]))
             _tune(index, found.probes)
-            return found  # noqa: TRY300
-        except (OSError, RuntimeError, ValueError, KeyError) as error:
-            raise CorruptData(f"the index in {folder} can't be read: {error}") from error
+            return found
 
 
 def load_index(folder: Path) -> ExactIndex | FaissIndex:

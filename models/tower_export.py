@@ -4,7 +4,6 @@ import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.catalogue import Catalogue
+from models.files import BROKEN, arrays_of
 from models.history import Histories
 from models.towers import (
     EMBEDDINGS,
@@ -113,7 +113,7 @@ def resume(folder: Path, catalogue: Catalogue, config: TwoTowerConfig, before: i
         raise MissingData(f"no towers to start from at {file}")
     net = TwoTower(len(catalogue), config.embedding, config.width - 1, config.heads)
     try:
-        with np.load(file, allow_pickle=False) as kept:
+        with arrays_of(file) as kept:
             state = {
                 name: torch.from_numpy(kept[name]) for name in kept.files if name not in ("ids", "as_of")
             }
@@ -122,7 +122,7 @@ def resume(folder: Path, catalogue: Catalogue, config: TwoTowerConfig, before: i
         rows = torch.zeros(len(catalogue) + 1, config.embedding)
         rows[1:][source >= 0] = state["video.row.weight"][1:][source[source >= 0]]
         net.load_state_dict({**state, "video.row.weight": rows})
-    except (OSError, EOFError, RuntimeError, KeyError, ValueError, IndexError, BadZipFile) as error:
+    except (*BROKEN, IndexError) as error:
         raise CorruptData(f"{file} is no start for {config}: {error}") from error
     if before is not None and as_of >= before:
         raise CorruptData(f"{file} has learned from what happened at {as_of}, not before {before}")

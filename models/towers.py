@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.catalogue import Catalogue
+from models.files import reading
 from models.history import Histories
 from models.video_inputs import VideoInputs
 from models.viewer_inputs import CONTEXT
-from upnext.errors import CorruptData, MissingData
+from upnext.errors import CorruptData
 
 ITEMS, EMBEDDINGS, META = "item_vectors.npy", "embeddings.npy", "meta.json"
 USER_TOWER, VIDEO_TOWER = "user_tower.onnx", "video_tower.onnx"
@@ -47,18 +48,10 @@ class Towers:
     @classmethod
     def load(cls, folder: Path) -> "Towers":
         """Read an exported folder; arrays are memory-mapped."""
-        absent = [
-            name
-            for name in (ITEMS, EMBEDDINGS, META, USER_TOWER, VIDEO_TOWER)
-            if not (folder / name).is_file()
-        ]
-        if absent:
-            raise MissingData(f"{folder} lacks {', '.join(absent)}: run `upnext step two_tower` first")
-        try:
+        parts = ITEMS, EMBEDDINGS, META, USER_TOWER, VIDEO_TOWER
+        with reading("towers", folder, *parts, remedy="run `upnext step two_tower` first"):
             meta = json.loads((folder / META).read_text())
             items, embeddings = (np.load(folder / name, mmap_mode="r") for name in (ITEMS, EMBEDDINGS))
-        except (OSError, EOFError, ValueError) as error:
-            raise CorruptData(f"the towers in {folder} can't be read: {error}") from error
         if items.shape != (len(embeddings), meta.get("width")):
             raise CorruptData(
                 f"{folder / ITEMS} is {items.shape}, not ({len(embeddings)}, {meta.get('width')})"
