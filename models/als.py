@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from models.checks import require_positive
 from models.dataset import Interactions
 from models.files import reading
 from models.history import SECOND, Histories
@@ -48,11 +49,9 @@ class AlsConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("factors", "alpha", "regularization", "iterations", "threads"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, not above 0")
-        if self.half_life_days is not None and self.half_life_days <= 0:
-            raise ValueError(f"half_life_days is {self.half_life_days}, not above 0")
+        require_positive(self, "factors", "alpha", "regularization", "iterations", "threads")
+        if self.half_life_days is not None:
+            require_positive(self, "half_life_days")
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.catalogue import Catalogue
+from models.checks import require_positive
 from models.content_start import content_start
 from models.dataset import Interactions
 from models.history import SECOND, Histories
@@ -78,9 +79,8 @@ class TwoTowerConfig:
 
     def __post_init__(self) -> None:
         numbers = ("width", "embedding", "heads", "length", "samples", "epochs", "batch", "threads")
-        for name in (*numbers, "temperature", "learning_rate", "half_life_days", "popularity_half_life_h"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, not above 0")
+        scales = ("temperature", "learning_rate", "half_life_days", "popularity_half_life_h")
+        require_positive(self, *numbers, *scales)
         for name in ("drop_row", "drop_context"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, not in [0, 1)")

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.checks import require_positive
 from models.video_inputs import VISUAL
 from upnext.errors import CorruptData, EmptyData
 
@@ -50,9 +51,9 @@ class VisualConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("channels", "videos", "samples", "tags", "temperature", "learning_rate", "threads"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, not above 0")
+        require_positive(
+            self, "channels", "videos", "samples", "tags", "temperature", "learning_rate", "threads"
+        )
         if self.batch < 4:
             raise ValueError(f"batch is {self.batch}, not 4 or more")
 
