@@ -219,7 +219,11 @@ def overlap(truth: NDArray[np.int32], found: NDArray[np.int32]) -> float:
 def top_k(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     """int64[B, k], columns of the k largest of each row, best first, ties by column; k at most the width."""
     if k < scores.shape[1]:
-        near = np.sort(np.argpartition(-scores, k - 1, axis=1)[:, :k], axis=1)
+        near = np.argpartition(-scores, k - 1, axis=1)[:, :k]
+        worst = np.take_along_axis(scores, near, axis=1).min(axis=1, keepdims=True)
+        cut = np.count_nonzero(scores >= worst, axis=1) > k  # among equals argpartition takes any
+        near[cut] = np.argsort(-scores[cut], axis=1, kind="stable")[:, :k]
+        near.sort(axis=1)
     else:
         near = np.broadcast_to(np.arange(scores.shape[1]), scores.shape)
     order = np.argsort(-np.take_along_axis(scores, near, axis=1), axis=1, kind="stable")
