@@ -7,7 +7,7 @@ judged on.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
-from time import perf_counter
+from time import process_time
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,7 @@ JUDGED = 1_000
 
 @dataclass(frozen=True)
 class Peer:
-    """A fitted peer: its scores, the setting that was chosen, and seconds of the last fit."""
+    """A fitted peer: its scores, the setting that was chosen, and CPU seconds of the last fit."""
 
     score: Score
     setting: str
@@ -123,9 +123,9 @@ def tuned(
 
 
 def fitted(setting: str, fit: Fit, log: Interactions, videos: int) -> Peer:
-    began = perf_counter()
+    began = process_time()
     score = fit(log, videos)
-    return Peer(score, setting, perf_counter() - began)
+    return Peer(score, setting, process_time() - began)
 
 
 def ranked_by(
