@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from models.onnx_session import session
 from models.rank_data import BLOCKS, COMPARED, Compared, RankData, RankSchema
 from models.rank_scale import Scale
 from upnext.errors import CorruptData, LayoutMismatch, MissingData
@@ -37,24 +38,15 @@ class Scorer:
     @classmethod
     def load(cls, folder: Path, graph: str = MODEL) -> Self:
         """What :meth:`models.ranker.Ranker.save` wrote; MissingData or CorruptData where it is not that."""
-        import onnxruntime
-
         for name in (graph, META):
             if not (folder / name).is_file():
                 raise MissingData(f"{folder} has no {name}: train a ranker into it")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
         try:
             meta = json.loads((folder / META).read_text())
             schema, heads = RankSchema.from_dict(meta["schema"]), tuple(meta["heads"])
-            session = onnxruntime.InferenceSession(
-                str(folder / graph), options, providers=["CPUExecutionProvider"]
-            )
         except (ValueError, KeyError, TypeError) as error:
             raise CorruptData(f"{folder / META} can't be read: {error}; train the ranker again") from error
-        except Exception as error:  # onnxruntime's errors have no common base but this
-            raise CorruptData(f"{folder / graph} can't be loaded: {error}; train the ranker again") from error
-        return cls(session, schema, heads, meta)
+        return cls(session(folder / graph, "train the ranker again"), schema, heads, meta)
 
     def prepared(self, block: str, rows: Vector) -> Vector:
         """Features of one of BLOCKS, float32[n, d], as the network takes them."""

@@ -29,6 +29,7 @@ from models.spectral import directions
 from models.two_tower_net import TwoTower, VideoBatch
 from models.video_inputs import VideoInputs
 from models.viewer_inputs import context
+from models.workers import torch_state
 from upnext.errors import CorruptData, EmptyData
 
 DAY = 86_400 * SECOND
@@ -165,18 +166,10 @@ def train(
     rng = np.random.default_rng(config.seed)
     drawn = _draw(interactions.ts[positives], config, rng)
     counts = np.bincount(interactions.video[positives[drawn]], minlength=len(catalogue))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(config.threads)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            net = warm_start or _fresh(interactions, inputs, config)
-            step = _Step(net, inputs, counts, config, rng)
-            losses = _run(
-                step, _blocks(interactions, viewers, positives[drawn], config), len(drawn), progress
-            )
-    finally:
-        torch.set_num_threads(threads)
+    with torch_state(config.seed, config.threads):
+        net = warm_start or _fresh(interactions, inputs, config)
+        step = _Step(net, inputs, counts, config, rng)
+        losses = _run(step, _blocks(interactions, viewers, positives[drawn], config), len(drawn), progress)
     as_of = int(interactions.ts.max())
     popular = _popularity(interactions, len(catalogue), as_of, config.popularity_half_life_h)
     return Trained(net.eval(), inputs, config, as_of, popular, losses)

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from models.checks import require_positive
 from models.video_inputs import VISUAL
+from models.workers import torch_state
 from upnext.errors import CorruptData, EmptyData
 
 SIDE = 64
@@ -148,15 +149,9 @@ def train(
     """
     if not len(pictures):
         raise EmptyData("no thumbnail to train the visual network on")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(config.threads)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            net = (warm_start or VisualNet(config.channels)).to(memory_format=torch.channels_last)
-            losses = [] if targets.empty else _Descent(net, pictures, targets, config).run()
-    finally:
-        torch.set_num_threads(threads)
+    with torch_state(config.seed, config.threads):
+        net = (warm_start or VisualNet(config.channels)).to(memory_format=torch.channels_last)
+        losses = [] if targets.empty else _Descent(net, pictures, targets, config).run()
     tail = losses[-max(1, len(losses) // 10) :]
     net = net.to(memory_format=torch.contiguous_format)
     return net.eval(), float(np.mean(tail)) if tail else math.nan
