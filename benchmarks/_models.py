@@ -4,8 +4,7 @@ import argparse
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from time import perf_counter
-from typing import Any
+from time import process_time
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks._peers import Peer, peers, ranked_by
+from benchmarks._rows import Row, row
 from components.commands import settings_for
 from components.evaluation import Holdout
 from components.protocols import PROTOCOLS, load
@@ -22,7 +22,6 @@ from components.protocols.report import Report, figure
 from models import metrics
 from models.als import AlsConfig, AlsModel
 
-Row = dict[str, Any]
 Values = Mapping[str, NDArray[np.float64]]
 
 LEAST_GAUC, LEAST_COLD = 0.65, 5.0
@@ -59,10 +58,6 @@ def main(about: str | None) -> None:
         given.json.write_text(json.dumps(rows, indent=1))
 
 
-def row(name: str, value: float, unit: str, goal: float | None = None, holds: bool = True) -> Row:
-    return {"name": name, "value": float(value), "unit": unit, "goal": goal, "holds": bool(holds)}
-
-
 def prepare(protocol: str, source: str, sample: int) -> Prepared:
     return Prepared.of(settings_for(source), source, protocol, PROTOCOLS[protocol][1], sample, seed=0)
 
@@ -77,7 +72,7 @@ def catalogue(name: str, source: str, sample: int, least: float) -> list[Row]:
     known = on.data.interactions.before(split.holdout_start)
     codes = np.searchsorted(on.data.users, users.users)
     for peer, each in made.items():
-        Console(stderr=True).print(f"{name}: {peer}, {each.setting}, {each.seconds:.1f} s")
+        Console(stderr=True).print(f"{name}: {peer}, {each.setting}, {each.seconds:.1f} s of CPU")
         candidates[peer] = ranked_by(each.score, codes, known, CANDIDATES, videos)
         pages[peer] = candidates[peer][:, :PAGE]
     quality = {policy: metrics.ndcg(rows, users.wanted, PAGE) for policy, rows in pages.items()}
@@ -102,9 +97,9 @@ def beside(name: str, values: Values, least: Mapping[str, float]) -> list[Row]:
 def als_time(name: str, on: Prepared, users: Holdout, peer: Peer, quality: Values) -> list[Row]:
     """Our ALS fitted on the same, beside implicit's defaults: no slower, and no worse."""
     known, videos = on.data.interactions.before(on.data.split.holdout_start), len(on.data.catalogue)
-    began = perf_counter()
+    began = process_time()
     model = AlsModel.fit(known, videos, AlsConfig(threads=1))
-    seconds = perf_counter() - began
+    seconds = process_time() - began
     codes = np.searchsorted(on.data.users, users.users)
     after = np.full(len(codes), on.data.split.holdout_start)
     folded = model.fold_in(known.histories(codes.astype(np.int32), after, LENGTH))
@@ -115,7 +110,7 @@ def als_time(name: str, on: Prepared, users: Holdout, peer: Peer, quality: Value
     theirs = float(np.nanmean(quality["implicit's ALS, defaults"]))
     return [
         row(f"{name}.als.ndcg_at_10", ours, "mean", theirs, ours >= theirs),
-        row(f"{name}.als.seconds", seconds, "s", peer.seconds, seconds <= peer.seconds),
+        row(f"{name}.als.seconds", seconds, "s of CPU", peer.seconds, seconds <= peer.seconds),
     ]
 
 

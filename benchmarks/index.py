@@ -5,7 +5,7 @@ make bench NAME=index ARGS='--vectors 1000000'
 Vectors are made as the towers make them: videos lie around their creators, creators around categories, all of
 length 1, and the last place holds a long-tailed popularity. Queries are means of a few videos, as viewers
 are. Isotropic noise, which has no near neighbours, would be harder and would say nothing. Each query is timed
-alone on one thread; indices are built with as many as there are cores.
+alone on one thread, FAISS's and BLAS's; indices are built with as many as there are cores.
 """
 
 import argparse
@@ -22,7 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
+from threadpoolctl import threadpool_limits
 
+from benchmarks._rows import row
 from models.index import ExactIndex, FaissIndex, Index, overlap
 
 WIDTH = 128
@@ -81,14 +83,15 @@ def measure(
     build_s = perf_counter() - start
     faiss.omp_set_num_threads(1)
     taken, found = [], []
-    for place in range(-10, len(queries)):  # the first ten warm up
-        start = perf_counter()
-        rows, _ = index.search(queries[max(place, 0) : max(place, 0) + 1], K)
-        if place >= 0:
-            taken.append(1e3 * (perf_counter() - start))
-            found.append(rows[0])
+    with threadpool_limits(1, "blas"):
+        for place in range(-10, len(queries)):  # the first ten warm up
+            start = perf_counter()
+            rows, _ = index.search(queries[max(place, 0) : max(place, 0) + 1], K)
+            if place >= 0:
+                taken.append(1e3 * (perf_counter() - start))
+                found.append(rows[0])
     p50, p99 = np.percentile(taken, [50, 99])
-    recall = overlap(truth[: len(found)], np.stack(found))
+    recall = overlap(truth, np.stack(found))
     return Result(name, build_s, recall, float(p50), float(p99), size_of(index) / len(index))
 
 
@@ -122,17 +125,16 @@ def main() -> None:
     ours = measure("ours", lambda: FaissIndex.build(vectors, queries=tuning), held_out, truth)
     results = [
         ours,
-        measure("exact, numpy", lambda: exact, held_out[:50], truth),
+        measure("exact, numpy", lambda: exact, held_out, truth),
         measure("HNSW, FAISS's defaults", lambda: plain_graph(vectors), held_out, truth),
     ]
     show(results, asked.vectors)
     if asked.json:
-        figures = [
-            ("index.recall_at_500", ours.recall, "", f">= {GOAL_RECALL}", ours.recall >= GOAL_RECALL),
-            ("index.p99", ours.p99_ms, "ms", f"< {GOAL_MS}", ours.p99_ms < GOAL_MS),
-            ("index.bytes_per_vector", ours.bytes_per_vector, "bytes", "", True),
+        rows = [
+            row("index.recall_at_500", ours.recall, "mean", GOAL_RECALL, ours.recall >= GOAL_RECALL),
+            row("index.p99", ours.p99_ms, "ms", GOAL_MS, ours.p99_ms < GOAL_MS),
+            row("index.bytes_per_vector", ours.bytes_per_vector, "bytes"),
         ]
-        rows = [dict(zip(("name", "value", "unit", "goal", "holds"), row, strict=True)) for row in figures]
         asked.json.write_text(json.dumps(rows, indent=1))
 
 

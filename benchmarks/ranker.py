@@ -21,6 +21,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks._rows import Row, row
 from models import ranker
 from models.history import Histories
 from models.rank_data import COMPARED, Compared, Pasts, RankData, RankSchema
@@ -169,15 +170,15 @@ def show(taken: dict[str, np.ndarray], timings: dict[str, Timing], widths: tuple
     console.print(trained)
 
 
-def figures(taken: dict[str, np.ndarray], timings: dict[str, Timing]) -> list[dict[str, object]]:
+def figures(taken: dict[str, np.ndarray], timings: dict[str, Timing]) -> list[Row]:
     """What is claimed, with its goal and whether it holds."""
     fp32, int8 = (float(np.median(taken[f"factored {precision}"])) for precision in ("fp32", "int8"))
     both = timings["2 processes"]
     return [
-        {"name": "rank_p50_fp32", "value": fp32, "unit": "ms", "goal": GOAL_MS, "holds": fp32 <= GOAL_MS},
-        {"name": "rank_p50_int8", "value": int8, "unit": "ms", "goal": GOAL_MS, "holds": int8 <= GOAL_MS},
-        {"name": "train_2_cores", "value": both.rows / both.seconds, "unit": "samples/s"},
-        {"name": "train_waiting", "value": both.waiting_s / both.seconds, "unit": "share"},
+        row("rank_p50_fp32", fp32, "ms", GOAL_MS, fp32 <= GOAL_MS),
+        row("rank_p50_int8", int8, "ms", GOAL_MS, int8 <= GOAL_MS),
+        row("train_2_cores", both.rows / both.seconds, "samples/s"),
+        row("train_waiting", both.waiting_s / both.seconds, "share"),
     ]
 
 

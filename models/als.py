@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from models.checks import require_positive
 from models.dataset import Interactions
+from models.files import reading
 from models.history import SECOND, Histories
-from upnext.errors import CorruptData, EmptyData, MissingData
+from upnext.errors import CorruptData, EmptyData
 
 DAY_S = 86_400.0
 CHUNK = 64
@@ -47,11 +49,9 @@ class AlsConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("factors", "alpha", "regularization", "iterations", "threads"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, not above 0")
-        if self.half_life_days is not None and self.half_life_days <= 0:
-            raise ValueError(f"half_life_days is {self.half_life_days}, not above 0")
+        require_positive(self, "factors", "alpha", "regularization", "iterations", "threads")
+        if self.half_life_days is not None:
+            require_positive(self, "half_life_days")
 
 
 @dataclass(frozen=True)
@@ -163,15 +163,11 @@ class AlsModel:
     @classmethod
     def load(cls, folder: Path) -> "AlsModel":
         """Read what :meth:`save` wrote; the factors are memory-mapped."""
-        if not (folder / "als.json").is_file():
-            raise MissingData(f"no ALS model in {folder}: run `upnext step als` first")
-        try:
+        with reading("ALS model", folder, "als.json", remedy="run `upnext step als` first"):
             meta = json.loads((folder / "als.json").read_text())
             ridge = float(meta.pop("ridge"))
             factors = np.load(folder / "factors.npy", mmap_mode="r")
             return cls(factors, np.load(folder / "weight.npy"), ridge, AlsConfig(**meta))
-        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
-            raise CorruptData(f"the ALS model in {folder} can't be read: {error}") from error
 
 
 def confidence(

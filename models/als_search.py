@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.als import AlsConfig, AlsModel
 from models.dataset import Interactions
-from models.index import top_k
+from models.history import Histories
+from models.index import ExactIndex
+from models.metrics import Truth, recall
 from upnext.errors import EmptyData
 
 WINDOW = 0.1
@@ -43,11 +44,10 @@ def search(log: Interactions, n_videos: int, start: AlsConfig) -> list[Trial]:
     EmptyData where the newest tenth of the log's time has nothing new that anybody liked.
     """
     since = int(log.ts.max() - WINDOW * (log.ts.max() - log.ts.min()))
-    window = _Window.of(log, since, n_videos)
-    known = log.before(since)
+    window = Window.of(log, since, n_videos)
 
     def tried(config: AlsConfig) -> Trial:
-        model = AlsModel.fit(known, n_videos, replace(config, iterations=ITERATIONS))
+        model = AlsModel.fit(window.known, n_videos, replace(config, iterations=ITERATIONS))
         return Trial(config, window.recall(model))
 
     trials = [tried(start)]
@@ -57,7 +57,9 @@ def search(log: Interactions, n_videos: int, start: AlsConfig) -> list[Trial]:
             if len(trials) >= start.trials:
                 return trials
             changed: dict[str, Any] = {name: value}
-            trials.append(tried(replace(best, **changed)))
+            config = replace(best, **changed)
+            if config not in [trial.config for trial in trials]:
+                trials.append(tried(config))
     return trials
 
 
@@ -82,20 +84,19 @@ _MOVES = (("regularization", _around), ("alpha", _double), ("popularity_power", 
 
 
 @dataclass(frozen=True)
-class _Window:
+class Window:
     """Viewers with what they had done before a time, and what they newly liked after it.
 
-    wanted: int64, viewer's place · n_videos + video, sorted.
+    known: all of the log before that time; histories: of U viewers, LENGTH wide; truth: of the same.
     """
 
-    users: NDArray[np.int32]
-    since: int
-    log: Interactions
-    wanted: NDArray[np.int64]
-    n_videos: int
+    known: Interactions
+    histories: Histories
+    truth: Truth
 
     @classmethod
-    def of(cls, log: Interactions, since: int, n_videos: int) -> "_Window":
+    def of(cls, log: Interactions, since: int, n_videos: int) -> "Window":
+        """EmptyData where nobody with a history liked anything new."""
         known = log.before(since)
         key = log.user.astype(np.int64) * n_videos + log.video
         new = (log.ts >= since) & (log.strength >= LIKED) & ~np.isin(key, key[log.ts < since])
@@ -106,19 +107,15 @@ class _Window:
                 "nobody liked anything new in the log's newest tenth: ALS has nothing to compare on"
             )
         users = np.sort(np.random.default_rng(0).permutation(users)[:USERS])
-        place = np.full(log.n_users, -1, np.int64)
-        place[users] = np.arange(len(users))
-        kept = new & (place[log.user] >= 0)
-        wanted = np.unique(place[log.user[kept]] * n_videos + log.video[kept])
-        return cls(users, since, known, wanted, n_videos)
+        kept = new & np.isin(log.user, users)
+        place = np.searchsorted(users, log.user[kept])
+        truth = Truth.of(place, log.video[kept], np.ones(len(place)), len(users), n_videos)
+        return cls(known, known.histories(users, np.full(len(users), since), LENGTH), truth)
 
     def recall(self, model: AlsModel) -> float:
         """Mean over viewers of the share of what they wanted that is among the first videos."""
-        histories = self.log.histories(self.users, np.full(len(self.users), self.since), LENGTH)
-        scores = model.fold_in(histories) @ model.factors.T
-        np.put_along_axis(scores, np.maximum(histories.rows, 0), -np.inf, axis=1)
-        found = top_k(scores, min(RECALL_AT, max(1, self.n_videos // 10)))
-        keys = (np.arange(len(self.users))[:, None] * self.n_videos + found).ravel()
-        viewer = self.wanted // self.n_videos
-        hits = np.bincount(viewer, np.isin(self.wanted, keys), len(self.users))
-        return float(np.mean(hits / np.bincount(viewer, minlength=len(self.users))))
+        k = min(RECALL_AT, max(1, self.truth.videos // 10))
+        found, _ = ExactIndex.build(model.factors).search(model.fold_in(self.histories), k + LENGTH)
+        met = (found[:, :, None] == self.histories.rows[:, None, :]).any(axis=2)
+        behind = np.argsort(met, axis=1, kind="stable")  # what was met, of which there are LENGTH at most
+        return float(np.mean(recall(np.take_along_axis(found, behind, axis=1), self.truth, k)))

@@ -185,6 +185,7 @@ class Bundle:
             "neighbours": len(self.neighbours.rows),
             "exposure": len(self.exposure.impressions),
             "video_features": len(self.video_features),
+            "index": videos if self.index is None else len(self.index),
         }
         for part, found in rows.items():
             if found != videos:

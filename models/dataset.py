@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from models.catalogue import Catalogue
 from models.columns import codes, flags, floats, micros
+from models.files import reading
 from models.history import SECOND, Histories, strength
-from upnext.errors import CorruptData, MissingData
 
 HEADS = ("click", "long_view", "like", "share", "not_interested", "watch_s")
 """Labels of an example; ``watch_s`` is in seconds, the others are 0 or 1; nan is unknown."""
@@ -251,11 +251,8 @@ class Dataset:
     @classmethod
     def load(cls, folder: Path) -> "Dataset":
         """Read what :meth:`save` wrote; arrays are memory-mapped and read-only."""
-        manifest = folder / "dataset.json"
-        if not manifest.is_file():
-            raise MissingData(f"no data set in {folder}: run `upnext step examples` first")
-        try:
-            meta = json.loads(manifest.read_text())
+        with reading("data set", folder, "dataset.json", remedy="run `upnext step examples` first"):
+            meta = json.loads((folder / "dataset.json").read_text())
             users = pq.read_table(folder / "users.parquet")["user_id"].to_pylist()
             interactions = _load_columns(folder / "interactions", Interactions) | {"n_users": len(users)}
             parts = {
@@ -263,8 +260,6 @@ class Dataset:
                 for part in meta["parts"]
             }
             split = Split(**meta["split"])
-        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
-            raise CorruptData(f"the data set in {folder} can't be read: {error}") from error
         return cls(
             Catalogue.load(folder / "catalogue.parquet"), users, Interactions(**interactions), split, parts
         )

@@ -71,6 +71,11 @@ class Effect:
     units: int
 
     @property
+    def unread(self) -> bool:
+        """It has no interval, and not because nobody's value moved: its means differ, or are not known."""
+        return not isfinite(self.always_low) and self.control_mean != self.variant_mean
+
+    @property
     def direction(self) -> int:
         """1 when the always-valid interval shows the metric better, -1 worse, 0 neither."""
         if self.units and isfinite(self.always_low) and isfinite(self.always_high):
@@ -135,9 +140,15 @@ def effect(
     ]
     counts = [len(side[spec.numer]) for side in sides]
     empty = spec.denom is not None and not all(side[spec.denom].sum() for side in sides)
-    if min(counts) < 2 or empty or not any(np.ptp(side[spec.numer]) for side in sides):
-        nan = float("nan")
+    nan = float("nan")
+    if min(counts) < LEAST or empty:
         return Effect(metric, role, name, nan, nan, nan, nan, nan, nan, nan, nan, 0.0, sum(counts))
+    if not any(np.ptp(side[spec.numer]) for side in sides):
+        control, treated = (
+            float(side[spec.numer].sum() / (side[spec.denom].sum() if spec.denom else count))
+            for side, count in zip(sides, counts, strict=True)
+        )
+        return Effect(metric, role, name, control, treated, nan, nan, nan, nan, nan, nan, 0.0, sum(counts))
     result, narrowed = compare(spec, sides[0], sides[1], alpha)
     half = (result.effect_size_ci_upper - result.effect_size_ci_lower) / 2
     half *= always_valid(sum(counts), experiment.expected_users, alpha) / _quantile(1 - alpha / 2)
@@ -211,7 +222,10 @@ def sample_ratio(units: Sequence[int], weights: Sequence[float]) -> float:
 
 
 def judge(units: Mapping[str, int], mismatch_p: float, effects: Sequence[Effect], ended: bool) -> Verdict:
-    """Ship what is better in a primary metric and harms none; stop what harms, or can't be trusted."""
+    """Ship what is better in a primary metric and harms none; stop what harms, or can't be trusted.
+
+    A guardrail that can't be read yet keeps a variant from being shipped: it is not known to be no worse.
+    """
     if mismatch_p < MISMATCH:
         shared = ", ".join(f"{name} {count}" for name, count in units.items())
         return Verdict(
@@ -228,17 +242,40 @@ def judge(units: Mapping[str, int], mismatch_p: float, effects: Sequence[Effect]
     harmed = {each.variant for each in worse}
     good = [each for each in better if each.variant not in harmed]
     if good:
-        return Verdict("ship", f"{_told(good[0])} is better, and nothing is worse")
+        guardrails = {each.variant: each for each in effects if each.role == "guardrail" and each.unread}
+        return _of_better(good, guardrails, ended)
     if worse and harmed >= {each.variant for each in effects}:
         return Verdict("stop", f"{_told(worse[0])} is worse")
     if ended:
         return Verdict("stop", "it ended without an effect on a primary metric")
     waiting = next(each for each in effects if each.role == "primary" and each.variant not in harmed)
-    return Verdict("go on", f"the always-valid interval of {_told(waiting)} holds 0")
+    return Verdict("go on", _nothing_shown(waiting))
+
+
+def _of_better(better: Sequence[Effect], unread: Mapping[str, Effect], ended: bool) -> Verdict:
+    """``unread``: by variant, a guardrail that can't be read yet."""
+    for each in better:
+        if each.variant not in unread:
+            return Verdict("ship", f"{_told(each)} is better, and nothing is worse")
+    first = better[0]
+    reason = f"{_told(first)} is better, but {_unread(unread[first.variant])}"
+    return Verdict("stop" if ended else "go on", reason)
 
 
 def _told(each: Effect) -> str:
     return f"{each.metric} of {each.variant} ({each.always_low:+.4g} to {each.always_high:+.4g})"
+
+
+def _nothing_shown(each: Effect) -> str:
+    if each.unread:
+        return _unread(each)
+    if not isfinite(each.always_low):
+        return f"{each.metric} of {each.variant} has not moved"
+    return f"the always-valid interval of {_told(each)} holds 0"
+
+
+def _unread(each: Effect) -> str:
+    return f"{each.metric} of {each.variant} has too few units yet"
 
 
 def _needed(spec: Metric) -> set[str]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from models.catalogue import Catalogue
 from models.columns import flags, floats, micros
-from upnext.errors import CorruptData, MissingData
+from models.files import arrays_of, reading
 
 LONG = 0.5
 """Watch fraction above which showing a video went well."""
@@ -43,10 +43,5 @@ class Exposure:
     @classmethod
     def load(cls, path: Path) -> "Exposure":
         """Read what :meth:`save` wrote."""
-        if not path.is_file():
-            raise MissingData(f"no exposure at {path}")
-        try:
-            with np.load(path) as file:
-                return cls(file["impressions"], file["successes"])
-        except (OSError, EOFError, ValueError, KeyError) as error:
-            raise CorruptData(f"{path} can't be read: {error}") from error
+        with reading("exposure", path), arrays_of(path) as arrays:
+            return cls(arrays["impressions"], arrays["successes"])

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from upnext.errors import CorruptData, EmptyData, MissingData
+from models.files import reading
+from upnext.errors import CorruptData, EmptyData
 
 if TYPE_CHECKING:
     import faiss
@@ -86,12 +87,8 @@ class ExactIndex:
     @classmethod
     def load(cls, folder: Path) -> Self:
         """The vectors are memory-mapped."""
-        if not (folder / "vectors.npy").is_file():
-            raise MissingData(f"no exact index in {folder}")
-        try:
+        with reading("exact index", folder, "vectors.npy"):
             return cls(np.load(folder / "vectors.npy", mmap_mode="r"))
-        except (OSError, EOFError, ValueError) as error:
-            raise CorruptData(f"the index in {folder} can't be read: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -173,16 +170,12 @@ class FaissIndex:
         """Memory-mapped where FAISS can; it reads the rest into memory."""
         import faiss
 
-        if not (folder / "index.json").is_file():
-            raise MissingData(f"no FAISS index in {folder}")
-        try:
+        with reading("FAISS index", folder, "index.json", "index.faiss"):
             meta = json.loads((folder / "index.json").read_text())
             index = faiss.read_index(str(folder / "index.faiss"), faiss.IO_FLAG_MMAP_IFC)
             found = cls(index, str(meta["factory"]), float(meta["recall"]), int(meta["probes"]))
             _tune(index, found.probes)
-            return found  # noqa: TRY300
-        except (OSError, RuntimeError, ValueError, KeyError) as error:
-            raise CorruptData(f"the index in {folder} can't be read: {error}") from error
+            return found
 
 
 def load_index(folder: Path) -> ExactIndex | FaissIndex:
@@ -226,7 +219,11 @@ def overlap(truth: NDArray[np.int32], found: NDArray[np.int32]) -> float:
 def top_k(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     """int64[B, k], columns of the k largest of each row, best first, ties by column; k at most the width."""
     if k < scores.shape[1]:
-        near = np.sort(np.argpartition(-scores, k - 1, axis=1)[:, :k], axis=1)
+        near = np.argpartition(-scores, k - 1, axis=1)[:, :k]
+        worst = np.take_along_axis(scores, near, axis=1).min(axis=1, keepdims=True)
+        cut = np.count_nonzero(scores >= worst, axis=1) > k  # among equals argpartition takes any
+        near[cut] = np.argsort(-scores[cut], axis=1, kind="stable")[:, :k]
+        near.sort(axis=1)
     else:
         near = np.broadcast_to(np.arange(scores.shape[1]), scores.shape)
     order = np.argsort(-np.take_along_axis(scores, near, axis=1), axis=1, kind="stable")

@@ -9,6 +9,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from models.files import reading
 from models.index import ExactIndex, FaissIndex, Index, load_index, top_k
 from upnext.errors import CorruptData
 
@@ -75,10 +76,8 @@ class LiveIndex:
     def load(cls, folder: Path) -> Self:
         """The base is memory-mapped where it can be."""
         base = load_index(folder / BASE)
-        try:
+        with reading("index", folder, ADDED, REMOVED):
             added, removed = np.load(folder / ADDED), np.load(folder / REMOVED)
-        except (OSError, EOFError, ValueError) as error:
-            raise CorruptData(f"the index in {folder} can't be read: {error}") from error
         if len(removed) != len(base) + len(added):
             raise CorruptData(
                 f"the index in {folder} has {len(removed)} rows, not {len(base)} + {len(added)}"

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.dataset import Interactions
-from upnext.errors import CorruptData, MissingData
+from models.files import reading
 
 CELLS = 1 << 24
 """Similarities held at once; bounds the memory to about 200 MiB."""
@@ -75,13 +75,9 @@ class Neighbours:
     @classmethod
     def load(cls, folder: Path) -> "Neighbours":
         """Read what :meth:`save` wrote, memory-mapped."""
-        if not (folder / "rows.npy").is_file():
-            raise MissingData(f"no neighbours in {folder}: run `upnext step als` first")
-        try:
-            rows, scores = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("rows", "scores"))
-        except (OSError, EOFError, ValueError) as error:
-            raise CorruptData(f"the neighbours in {folder} can't be read: {error}") from error
-        return cls(rows, scores)
+        names = "rows.npy", "scores.npy"
+        with reading("neighbours", folder, *names, remedy="run `upnext step als` first"):
+            return cls(*(np.load(folder / name, mmap_mode="r") for name in names))
 
 
 def _largest(value: NDArray[np.floating], other: NDArray[np.integer], k: int) -> NDArray[np.intp]:

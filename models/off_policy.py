@@ -121,11 +121,14 @@ def doubly_robust(
     expected: float[n], its guess for what the new policy would show in the same slot, a mean over its choice
 
     TooLittleData as for :func:`snips`: without weights that say something the model is not corrected.
+    ValueError where a guess is missing or not a number.
     """
     weights = logged.weights(clip)
-    error = logged.reward - np.asarray(predicted, np.float64)
-    ones = np.ones(len(logged))
-    sums = _by_user(logged, weights * error, weights, np.asarray(expected, np.float64), ones)
+    guessed, hoped = (np.asarray(column, np.float64) for column in (predicted, expected))
+    for name, column in (("predicted", guessed), ("expected", hoped)):
+        if column.shape != (len(logged),) or not np.isfinite(column).all():
+            raise ValueError(f"{name} is not a number for each of {len(logged)} rows")
+    sums = _by_user(logged, weights * (logged.reward - guessed), weights, hoped, np.ones(len(logged)))
 
     def value(means: Floats) -> Floats:
         return _ratio(means[..., 2], means[..., 3]) + _ratio(means[..., 0], means[..., 1])

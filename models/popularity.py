@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from models.catalogue import Catalogue
 from models.columns import codes, distinct, flags, floats, micros
+from models.files import arrays_of, reading
 from models.history import SECOND, strength
-from upnext.errors import CorruptData, MissingData
 
 HALF_LIFE_H = 24.0
 """Hours after which an engagement counts half, by default."""
@@ -102,11 +102,6 @@ class Popularity:
     @classmethod
     def load(cls, path: Path) -> "Popularity":
         """Read what :meth:`save` wrote."""
-        if not path.is_file():
-            raise MissingData(f"no popularity at {path}")
-        try:
-            with np.load(path) as file:
-                regions = tuple(str(name) for name in file["regions"])
-                return cls(file["counts"], regions, int(file["as_of"]), float(file["half_life_h"]))
-        except (OSError, EOFError, ValueError, KeyError) as error:
-            raise CorruptData(f"{path} can't be read: {error}") from error
+        with reading("popularity", path), arrays_of(path) as arrays:
+            regions = tuple(str(name) for name in arrays["regions"])
+            return cls(arrays["counts"], regions, int(arrays["as_of"]), float(arrays["half_life_h"]))

@@ -1,6 +1,5 @@
 """The ranker as an ONNX graph, checked to answer as the network that was trained."""
 
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from models.history import Histories
+from models.onnx_export import write_onnx
 from models.rank_calibration import Calibration
 from models.rank_data import BLOCKS, COMPARED, Compared, Pasts, RankData, RankSchema
 from models.rank_net import RankNet
@@ -32,7 +32,7 @@ def export(
 ) -> None:
     """Write the graph into a folder that has its description; CorruptData where it answers otherwise."""
     probe = _probe(schema, scales, 16, 5)
-    _write(Served(net, calibration).eval(), _inputs(probe, scales), folder / MODEL)
+    _write(Served(net, calibration), _inputs(probe, scales), folder / MODEL)
     scorer = Scorer.load(folder)
     for rows in (probe, _probe(schema, scales, 3, 0)):
         _require_parity(net, calibration, rows, Rows.of(rows, schema, scales, _unknown(len(rows))), scorer)
@@ -72,19 +72,8 @@ def _write(served: Served, inputs: dict[str, NDArray[np.float32]], path: Path) -
     many = {"video": "videos", "cross": "videos", "candidate": "videos"}
     many |= dict.fromkeys(("past", "strength", "age_s"), "entries")
     axes = {name: {0: axis} for name, axis in many.items() if name in inputs}
-    with warnings.catch_warnings():
-        # The exporter that replaces this one takes 7 s more for the same graph.
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            served,
-            tuple(torch.from_numpy(np.ascontiguousarray(rows)) for rows in inputs.values()),
-            str(path),
-            input_names=list(inputs),
-            output_names=["scores"],
-            dynamic_axes=axes | {"scores": {0: "videos"}},
-            opset_version=OPSET,
-            dynamo=False,
-        )
+    example = {name: torch.from_numpy(np.ascontiguousarray(rows)) for name, rows in inputs.items()}
+    write_onnx(served, example, ["scores"], axes | {"scores": {0: "videos"}}, path, OPSET)
 
 
 def _unknown(count: int) -> Targets:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from models.files import reading
 from models.history import Histories
 from models.rank_data import BLOCKS, Pasts, RankData
-from upnext.errors import CorruptData, MissingData
 
 COLUMNS = (*BLOCKS, "position", "shown")
 ABOUT = "rows.json"
@@ -29,14 +29,12 @@ def save_rows(data: RankData, folder: Path) -> None:
 
 def load_rows(folder: Path) -> RankData:
     """What :func:`save_rows` wrote; MissingData or CorruptData where it is not that."""
-    if not (folder / ABOUT).is_file():
-        raise MissingData(f"no {ABOUT} in {folder}: write the rows there with save_rows")
 
     def read(name: str) -> np.ndarray:
         array: np.ndarray = np.load(folder / f"{name}.npy", mmap_mode="r")
         return array
 
-    try:
+    with reading("ranker's rows", folder, ABOUT, remedy="write them there with save_rows"):
         about = json.loads((folder / ABOUT).read_text())
         pasts = None
         if about["pasts"]:
@@ -44,5 +42,3 @@ def load_rows(folder: Path) -> RankData:
             pasts = Pasts(read("pasts.vectors"), history, read("pasts.viewer"), read("pasts.video"))
         labels = {head: read(f"label.{head}") for head in about["labels"]}
         return RankData(**{name: read(name) for name in COLUMNS}, labels=labels, pasts=pasts)
-    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
-        raise CorruptData(f"the ranker's rows in {folder} can't be read: {error}") from error

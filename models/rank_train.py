@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.adam import AdamW
+from models.checks import require_positive
 from models.rank_data import BLOCKS, RankData, RankSchema
 from models.rank_net import Batch, RankNet
 from models.rank_scale import Scale
@@ -49,7 +50,7 @@ class RankerConfig:
     layers: int = 2
     """Cross layers."""
     attention: int = 32
-    """Width of what the attention finds in a history."""
+    """Width of what the attention finds in a history, a multiple of its heads."""
     attention_heads: int = 2
     bins: int = 32
     """Bins of watch time at most."""
@@ -58,6 +59,16 @@ class RankerConfig:
     """Of each process. More help only where the cores are idle: on shared ones they wait for each other."""
     processes: int = 1
     """Of this machine, trained together through torchrun; the result is the same up to rounding."""
+
+    def __post_init__(self) -> None:
+        require_positive(self, "epochs", "patience", "batch_size", "learning_rate", "experts", "rank")
+        require_positive(self, "attention", "attention_heads", "bins", "threads", "processes")
+        if self.width < 2:
+            raise ValueError(f"width is {self.width}, not 2 or more: an expert has half as many")
+        if self.attention % self.attention_heads:
+            raise ValueError(
+                f"attention is {self.attention}, no multiple of attention_heads, {self.attention_heads}"
+            )
 
 
 @dataclass(frozen=True)

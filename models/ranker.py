@@ -6,8 +6,7 @@ Heads: P(click), P(watched more than half), P(like), P(share) and P(not interest
 """
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -27,7 +26,7 @@ from models.rank_scale import Scale
 from models.rank_targets import CONSTANT, PROBABILITIES, Plan
 from models.rank_train import Progress, RankerConfig, Rows, Timing, predict, train
 from models.scorer import META
-from models.workers import Workers
+from models.workers import Workers, torch_state
 from upnext.errors import CorruptData, EmptyData
 
 HEADS = (*PROBABILITIES, "watch_s")
@@ -105,7 +104,7 @@ def fit(
     if not len(train_rows):
         raise EmptyData("no training example: the ranker needs some between history_end and valid_start")
     train_rows.check(schema)
-    with _torch_state(config):
+    with torch_state(config.seed, config.threads):
         earlier = _earlier(warm_start, schema)
         plan = Plan.of(train_rows, config.bins, np.asarray(earlier["edges"]) if earlier else None)
         scales = _scales(train_rows, earlier)
@@ -188,16 +187,3 @@ def _earlier(folder: Path | None, schema: RankSchema) -> dict[str, Any] | None:
     except ValueError as error:
         raise CorruptData(f"{folder / META} can't be read: {error}; train without warm_start") from error
     return meta if meta.get("schema_hash") == schema.hash else None
-
-
-@contextmanager
-def _torch_state(config: RankerConfig) -> Iterator[None]:
-    """Seeded, on so many threads; both as before afterwards."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(config.threads)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)

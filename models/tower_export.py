@@ -1,18 +1,20 @@
 """Trained towers as a folder for :class:`models.towers.Towers`, and kept to train on from."""
 
 import json
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.catalogue import Catalogue
+from models.columns import codes
+from models.files import BROKEN, arrays_of
 from models.history import Histories
+from models.onnx_export import write_onnx
 from models.towers import (
     EMBEDDINGS,
     ITEMS,
@@ -78,8 +80,8 @@ def export(trained: Trained, folder: Path) -> Towers:
     about = (embeddings[past.rows], past.strength, past.age_s, past.mask, context)
     viewers = [torch.from_numpy(x) for x in about]
     _to_onnx(trained.net.user, viewers, USER_INPUTS, ("direction",), folder / USER_TOWER)
-    codes = [torch.from_numpy(rng.integers(0, 9, shape)) for shape in ((3, TOKENS), 3, 3, 3, 3)]
-    videos = [*codes[:-1], torch.from_numpy(rng.normal(size=(3, VISUAL)).astype(np.float32)), codes[-1]]
+    drawn = [torch.from_numpy(rng.integers(0, 9, shape)) for shape in ((3, TOKENS), 3, 3, 3, 3)]
+    videos = [*drawn[:-1], torch.from_numpy(rng.normal(size=(3, VISUAL)).astype(np.float32)), drawn[-1]]
     _to_onnx(_NewVideos(trained.net), videos, VIDEO_INPUTS, ("direction", "embedding"), folder / VIDEO_TOWER)
     towers = Towers.load(folder)
     with torch.no_grad():
@@ -113,26 +115,20 @@ def resume(folder: Path, catalogue: Catalogue, config: TwoTowerConfig, before: i
         raise MissingData(f"no towers to start from at {file}")
     net = TwoTower(len(catalogue), config.embedding, config.width - 1, config.heads)
     try:
-        with np.load(file, allow_pickle=False) as kept:
+        with arrays_of(file) as kept:
             state = {
                 name: torch.from_numpy(kept[name]) for name in kept.files if name not in ("ids", "as_of")
             }
             ids, as_of = kept["ids"], int(kept["as_of"])
-        source = _places(ids, catalogue)
+        source = codes(pa.array(catalogue.ids, pa.string()), ids.tolist())
         rows = torch.zeros(len(catalogue) + 1, config.embedding)
         rows[1:][source >= 0] = state["video.row.weight"][1:][source[source >= 0]]
         net.load_state_dict({**state, "video.row.weight": rows})
-    except (OSError, EOFError, RuntimeError, KeyError, ValueError, IndexError, BadZipFile) as error:
+    except (*BROKEN, IndexError) as error:
         raise CorruptData(f"{file} is no start for {config}: {error}") from error
     if before is not None and as_of >= before:
         raise CorruptData(f"{file} has learned from what happened at {as_of}, not before {before}")
     return net
-
-
-def _places(ids: NDArray[np.str_], catalogue: Catalogue) -> NDArray[np.int64]:
-    """int64[n], for each video of a catalogue its place among ids; -1 where it is not there."""
-    old = {video: row for row, video in enumerate(ids.tolist())}
-    return np.array([old.get(video, -1) for video in catalogue.ids], np.int64)
 
 
 @torch.no_grad()
@@ -162,20 +158,9 @@ def _some_histories(n_videos: int, config: TwoTowerConfig, rng: np.random.Genera
 def _to_onnx(
     tower: nn.Module, inputs: Sequence[Tensor], names: Sequence[str], outputs: Sequence[str], file: Path
 ) -> None:
-    varying = {0: "rows", 1: "length"} if tuple(names) == USER_INPUTS else {0: "rows"}
-    with warnings.catch_warnings():
-        # The exporter that replaces this one takes seconds more for the same graph.
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            tower.eval(),
-            tuple(inputs),
-            str(file),
-            input_names=list(names),
-            output_names=list(outputs),
-            dynamic_axes={name: {0: "rows"} for name in outputs} | dict.fromkeys(names, varying),
-            opset_version=OPSET,
-            dynamo=False,
-        )
+    axes = {0: "rows", 1: "length"} if tuple(names) == USER_INPUTS else {0: "rows"}
+    varying = {name: {0: "rows"} for name in outputs} | dict.fromkeys(names, axes)
+    write_onnx(tower, dict(zip(names, inputs, strict=True)), outputs, varying, file, OPSET)
 
 
 def _require_equal(name: str, of_torch: Tensor, of_onnx: NDArray[np.float32]) -> None:

@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.catalogue import Catalogue
+from models.files import reading
 from models.history import Histories
+from models.onnx_session import session
 from models.video_inputs import VideoInputs
 from models.viewer_inputs import CONTEXT
-from upnext.errors import CorruptData, MissingData
+from upnext.errors import CorruptData
 
 ITEMS, EMBEDDINGS, META = "item_vectors.npy", "embeddings.npy", "meta.json"
 USER_TOWER, VIDEO_TOWER = "user_tower.onnx", "video_tower.onnx"
@@ -22,6 +24,7 @@ STATE = "state.npz"
 """Weights to train on from, where they were kept."""
 USER_INPUTS = ("past", "strength", "age_s", "mask", "context")
 VIDEO_INPUTS = ("tokens", "category", "creator", "duration", "visual", "age")
+AGAIN = "train the towers again"
 CHUNK = 4096
 """Viewers or videos that are run at once."""
 
@@ -47,24 +50,21 @@ class Towers:
     @classmethod
     def load(cls, folder: Path) -> "Towers":
         """Read an exported folder; arrays are memory-mapped."""
-        absent = [
-            name
-            for name in (ITEMS, EMBEDDINGS, META, USER_TOWER, VIDEO_TOWER)
-            if not (folder / name).is_file()
-        ]
-        if absent:
-            raise MissingData(f"{folder} lacks {', '.join(absent)}: run `upnext step two_tower` first")
-        try:
+        parts = ITEMS, EMBEDDINGS, META, USER_TOWER, VIDEO_TOWER
+        with reading("towers", folder, *parts, remedy="run `upnext step two_tower` first"):
             meta = json.loads((folder / META).read_text())
             items, embeddings = (np.load(folder / name, mmap_mode="r") for name in (ITEMS, EMBEDDINGS))
-        except (OSError, EOFError, ValueError) as error:
-            raise CorruptData(f"the towers in {folder} can't be read: {error}") from error
         if items.shape != (len(embeddings), meta.get("width")):
             raise CorruptData(
                 f"{folder / ITEMS} is {items.shape}, not ({len(embeddings)}, {meta.get('width')})"
             )
         return cls(
-            folder, items, embeddings, meta, _session(folder / USER_TOWER), _session(folder / VIDEO_TOWER)
+            folder,
+            items,
+            embeddings,
+            meta,
+            session(folder / USER_TOWER, AGAIN),
+            session(folder / VIDEO_TOWER, AGAIN),
         )
 
     def __len__(self) -> int:
@@ -148,14 +148,3 @@ def _run(tower: Any, names: Sequence[str], columns: Sequence[NDArray[Any]]) -> A
     read = {given.name for given in tower.get_inputs()}
     feed = {name: column for name, column in zip(names, columns, strict=True) if name in read}
     return tower.run(None, feed)
-
-
-def _session(path: Path) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's errors have no common base but this
-        raise CorruptData(f"{path} can't be loaded: {error}; train the towers again") from error

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.catalogue import Catalogue
+from models.checks import require_positive
 from models.content_start import content_start
 from models.dataset import Interactions
 from models.history import SECOND, Histories
@@ -28,6 +29,7 @@ from models.spectral import directions
 from models.two_tower_net import TwoTower, VideoBatch
 from models.video_inputs import VideoInputs
 from models.viewer_inputs import context
+from models.workers import torch_state
 from upnext.errors import CorruptData, EmptyData
 
 DAY = 86_400 * SECOND
@@ -78,9 +80,8 @@ class TwoTowerConfig:
 
     def __post_init__(self) -> None:
         numbers = ("width", "embedding", "heads", "length", "samples", "epochs", "batch", "threads")
-        for name in (*numbers, "temperature", "learning_rate", "half_life_days", "popularity_half_life_h"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, not above 0")
+        scales = ("temperature", "learning_rate", "half_life_days", "popularity_half_life_h")
+        require_positive(self, *numbers, *scales)
         for name in ("drop_row", "drop_context"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, not in [0, 1)")
@@ -165,18 +166,10 @@ def train(
     rng = np.random.default_rng(config.seed)
     drawn = _draw(interactions.ts[positives], config, rng)
     counts = np.bincount(interactions.video[positives[drawn]], minlength=len(catalogue))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(config.threads)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            net = warm_start or _fresh(interactions, inputs, config)
-            step = _Step(net, inputs, counts, config, rng)
-            losses = _run(
-                step, _blocks(interactions, viewers, positives[drawn], config), len(drawn), progress
-            )
-    finally:
-        torch.set_num_threads(threads)
+    with torch_state(config.seed, config.threads):
+        net = warm_start or _fresh(interactions, inputs, config)
+        step = _Step(net, inputs, counts, config, rng)
+        losses = _run(step, _blocks(interactions, viewers, positives[drawn], config), len(drawn), progress)
     as_of = int(interactions.ts.max())
     popular = _popularity(interactions, len(catalogue), as_of, config.popularity_half_life_h)
     return Trained(net.eval(), inputs, config, as_of, popular, losses)

@@ -142,11 +142,10 @@ class Judged:
 
 @dataclass(frozen=True)
 class Fit:
-    """Chosen weights, the objective that they reach, and that of the weights from which the search began."""
+    """Chosen weights, and the objective that they reach."""
 
     weights: Weights
     ndcg: float
-    start_ndcg: float
     tried: int
 
 
@@ -177,7 +176,7 @@ def fit_weights(slates: Slates, start: Weights | None = None, k: int = 10, round
             judged, tried = judge(slates, candidate, k), tried + 1
             if judged.annoys_no_more_than(first) and judged.mean_ndcg > best.mean_ndcg + 1e-9:
                 best, weights = judged, candidate
-    return Fit(weights, best.mean_ndcg, first.mean_ndcg, tried)
+    return Fit(weights, best.mean_ndcg, tried)
 
 
 def judge(slates: Slates, weights: Weights, k: int = 10) -> Judged:

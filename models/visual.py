@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.checks import require_positive
 from models.video_inputs import VISUAL
+from models.workers import torch_state
 from upnext.errors import CorruptData, EmptyData
 
 SIDE = 64
@@ -50,9 +52,9 @@ class VisualConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("channels", "videos", "samples", "tags", "temperature", "learning_rate", "threads"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, not above 0")
+        require_positive(
+            self, "channels", "videos", "samples", "tags", "temperature", "learning_rate", "threads"
+        )
         if self.batch < 4:
             raise ValueError(f"batch is {self.batch}, not 4 or more")
 
@@ -147,15 +149,9 @@ def train(
     """
     if not len(pictures):
         raise EmptyData("no thumbnail to train the visual network on")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(config.threads)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            net = (warm_start or VisualNet(config.channels)).to(memory_format=torch.channels_last)
-            losses = [] if targets.empty else _Descent(net, pictures, targets, config).run()
-    finally:
-        torch.set_num_threads(threads)
+    with torch_state(config.seed, config.threads):
+        net = (warm_start or VisualNet(config.channels)).to(memory_format=torch.channels_last)
+        losses = [] if targets.empty else _Descent(net, pictures, targets, config).run()
     tail = losses[-max(1, len(losses) // 10) :]
     net = net.to(memory_format=torch.contiguous_format)
     return net.eval(), float(np.mean(tail)) if tail else math.nan
@@ -206,9 +202,8 @@ class _Descent:
         parts = [self._labels(vectors, rows)]
         if len(pairs):
             met = slice(half // 2, half)
-            parts.append(
-                self.config.co_watch * self._contrast(vectors[met], vectors[half:][met], rows[half:][met])
-            )
+            of_pairs = self._contrast(vectors[met], vectors[half:][met], rows[met], rows[half:][met])
+            parts.append(self.config.co_watch * of_pairs)
         return torch.stack(parts).sum()
 
     def _labels(self, vectors: Tensor, rows: NDArray[np.int64]) -> Tensor:
@@ -224,10 +219,14 @@ class _Descent:
             ) / len(rows)
         return loss
 
-    def _contrast(self, firsts: Tensor, partners: Tensor, video: NDArray[np.int64]) -> Tensor:
+    def _contrast(
+        self, firsts: Tensor, partners: Tensor, first: NDArray[np.int64], partner: NDArray[np.int64]
+    ) -> Tensor:
+        """Each of the firsts against all partners but its own video and others' copies of its own partner."""
         logits = firsts @ partners.T / self.config.temperature
-        same = torch.from_numpy(video[:, None] == video[None, :]).fill_diagonal_(False)
-        return F.cross_entropy(logits.masked_fill(same, -torch.inf), torch.arange(len(logits)))
+        same = (partner[:, None] == partner[None, :]) | (first[:, None] == partner[None, :])
+        left_out = torch.from_numpy(same).fill_diagonal_(False)
+        return F.cross_entropy(logits.masked_fill(left_out, -torch.inf), torch.arange(len(logits)))
 
 
 def as_input(pictures: Pictures) -> Tensor:

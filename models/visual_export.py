@@ -1,7 +1,6 @@
 """Visual networks as ONNX files: ours after training, or one that somebody brings."""
 
 import pickle
-import warnings
 from dataclasses import dataclass
 from hashlib import file_digest
 from pathlib import Path
@@ -11,6 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from models.onnx_export import write_onnx
+from models.onnx_session import session
 from models.video_inputs import VISUAL
 from models.visual import SIDE, Pictures, VisualConfig, VisualNet, as_input
 from upnext.errors import ConfigError, CorruptData, MissingData
@@ -40,18 +41,11 @@ class PictureEncoder:
     @classmethod
     def load(cls, file: Path, threads: int = 1) -> "PictureEncoder":
         """MissingData without a file, ConfigError where it takes no such pictures, else CorruptData."""
-        import onnxruntime
-
         if not file.is_file():
             raise MissingData(f"no visual network at {file}")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        try:
-            session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's errors have no common base but this
-            raise CorruptData(f"{file} can't be loaded as ONNX: {error}") from error
+        loaded = session(file, "train the visual network again, or bring another", threads)
         with file.open("rb") as content:
-            encoder = cls(file_digest(content, "sha256").hexdigest()[:16], session)
+            encoder = cls(file_digest(content, "sha256").hexdigest()[:16], loaded)
         try:
             encoder.encode(np.zeros((1, SIDE, SIDE, 3), np.uint8))
         except Exception as error:
@@ -74,19 +68,8 @@ def export(net: VisualNet, folder: Path, sample: Pictures) -> PictureEncoder:
     """Write network and weights below a folder; CorruptData where ONNX and torch disagree on the sample."""
     folder.mkdir(parents=True, exist_ok=True)
     example = as_input(sample)
-    with warnings.catch_warnings():
-        # The exporter that replaces this one takes seconds more for the same graph.
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            net.eval(),
-            (example,),
-            str(folder / NETWORK),
-            input_names=["pictures"],
-            output_names=["vectors"],
-            dynamic_axes={"pictures": {0: "n"}, "vectors": {0: "n"}},
-            opset_version=OPSET,
-            dynamo=False,
-        )
+    varying = {"pictures": {0: "n"}, "vectors": {0: "n"}}
+    write_onnx(net, {"pictures": example}, ["vectors"], varying, folder / NETWORK, OPSET)
     torch.save(net.state_dict(), folder / STATE)
     encoder = PictureEncoder.load(folder / NETWORK)
     with torch.no_grad():

@@ -46,6 +46,19 @@ class Workers:
 
 
 @contextmanager
+def torch_state(seed: int, threads: int) -> Iterator[None]:
+    """Seeded, on so many threads; both as before afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+
+@contextmanager
 def torchrun_workers() -> Iterator[Workers]:
     """Join the processes that torchrun started; ConfigError where it did not."""
     absent = [name for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK") if name not in os.environ]

@@ -1,5 +1,7 @@
 """The peers of the benchmark are what their papers say, and are tuned on the days before they are judged."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from benchmarks._peers import ease, implicit_als, matrix_of, ranked_by, tuned
@@ -25,6 +27,22 @@ def test_ease_is_at_the_minimum_of_its_loss() -> None:
     off_diagonal = gradient[~np.eye(8, dtype=bool)]
     assert np.abs(np.diag(weights)).max() < 1e-4
     assert np.abs(off_diagonal).max() < 1e-3
+
+
+def test_als_is_at_the_minimum_of_the_loss_of_its_paper() -> None:
+    """Σ c (p - x·y)² + λ (|x|² + |y|²) with c = 1 + αr, also for strengths below 1 (Hu et al., 2008)."""
+    log, alpha, ridge = log_of(LIKED), 2.0, 0.5
+    strength = np.random.default_rng(3).uniform(0.1, 0.9, len(log)).astype(np.float32)
+    log = replace(log, strength=strength)
+    fit = implicit_als(alpha=alpha, factors=3, regularization=ridge, iterations=3_000, use_cg=False)
+    scores = fit(log, 8)(np.arange(12)).astype(np.float64)
+    left, size, right = np.linalg.svd(scores)  # at the minimum both sides have the same norms
+    users, videos = left[:, :3] * np.sqrt(size[:3]), right[:3].T * np.sqrt(size[:3])
+    liked = matrix_of(log, 8, by_strength=True).toarray()
+    gap = (1 + alpha * liked) * (scores - (liked > 0))
+    assert size[2] > 0.1  # three factors are in use
+    assert np.abs(gap.T @ users + ridge * videos).max() < 1e-3
+    assert np.abs(gap @ videos + ridge * users).max() < 1e-3
 
 
 def test_what_was_met_is_not_ranked() -> None:

@@ -1,10 +1,12 @@
 """The search tries what it says, in bounds, and keeps the best."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from models.als import AlsConfig
-from models.als_search import Trial, best_of, search
+from models.als import AlsConfig, AlsModel
+from models.als_search import Trial, Window, best_of, search
 from models.dataset import Interactions
 from upnext.errors import EmptyData
 
@@ -32,6 +34,27 @@ def test_trials_are_bounded_repeatable_and_start_with_the_given() -> None:
     assert all(0 <= trial.recall <= 1 for trial in trials)
     chance = 6 / 60
     assert best_of(trials) in [trial.config for trial in trials if trial.recall > 2 * chance]
+
+
+def test_recall_by_hand() -> None:
+    """One place, so all viewers have the order 0, 1, 2, …; of 20 videos two count, what was met aside."""
+    factors = np.linspace(1, 0.05, 20, dtype=np.float32)[:, None]
+    model = AlsModel(factors, np.ones(20, np.float32), 1.0, AlsConfig(factors=1))
+    met, liked = [(0, 1), (1, 0), (2, 5)], [(0, 0), (0, 4), (1, 2), (2, 0)]
+    rows = sorted([(user, 0, video) for user, video in met] + [(user, 100, video) for user, video in liked])
+    user, ts, video = np.array(rows).T
+    ones = np.ones(len(rows), np.float32)
+    log = Interactions(user.astype(np.int32), video.astype(np.int32), ts, ones, ones, 3)
+    window = Window.of(log, 90, 20)
+    # The first sees 0 and 2 and wanted 0 and 4, the second 1 and 2 and wanted 2, the third 0 and 1 and 0.
+    assert window.recall(model) == pytest.approx((1 / 2 + 1 + 1) / 3)
+
+
+def test_no_setting_is_tried_twice() -> None:
+    trials = search(drifting_log(), 60, replace(START, popularity_power=0.0, trials=20))
+    configs = [trial.config for trial in trials]
+    assert len(set(configs)) == len(configs) == 7
+    assert [config.popularity_power for config in configs[-2:]].count(0.25) == 1
 
 
 def test_the_best_is_kept_and_of_equals_the_first() -> None:

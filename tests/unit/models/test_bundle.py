@@ -7,6 +7,7 @@ import pytest
 
 from feature_repo.specs import USER
 from models.bundle import REQUIRED, Bundle, Manifest, assemble, check
+from models.index import ExactIndex
 from models.layout import FeatureLayout
 from tests.support.bundles import AS_OF, LAYOUTS, VIDEOS, tiny_bundle
 from upnext.errors import LayoutMismatch, ReleaseCorrupt, ReleaseError
@@ -108,6 +109,15 @@ def test_parts_of_different_catalogues_are_refused(made, tmp_path):
     mixed = assemble(parts, tmp_path / "mixed", meta_of(made))
     with pytest.raises(ReleaseError, match="119 rows for a catalogue of 120"):
         Bundle.load(mixed)
+
+
+def test_an_index_of_another_catalogue_is_refused(made, tmp_path):
+    for lacking, out in ((0, "whole"), (1, "mixed")):
+        ExactIndex.build(made.towers.items[: VIDEOS - lacking]).save(tmp_path / "index")
+        assemble(parts_of(made) | {"index": tmp_path / "index"}, tmp_path / out, meta_of(made))
+    assert len(Bundle.load(tmp_path / "whole").tower_index) == VIDEOS
+    with pytest.raises(ReleaseError, match="index has 119 rows for a catalogue of 120"):
+        Bundle.load(tmp_path / "mixed")
 
 
 def test_missing_and_unknown_parts_and_meta_are_named(made, tmp_path):

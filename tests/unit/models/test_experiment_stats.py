@@ -147,6 +147,48 @@ def test_units_whose_day_has_not_come_are_left_out_of_retention():
     assert retention.units == 1_000 and retention.control_mean == pytest.approx(0.6, abs=0.08)
 
 
+def test_a_metric_of_few_final_units_ships_nothing():
+    """300 units are exposed, and five of each side have a value: 0 of 5 against 4 of 5 is no evidence."""
+    variant, columns = drawn(n=300)
+    columns["matured"][:] = columns["returned"][:] = 0
+    for side, returned in (("control", 0), ("treatment", 4)):
+        five = np.flatnonzero(variant == side)[:5]
+        columns["matured"][five] = 1
+        columns["returned"][five[:returned]] = 1
+    asked = experiment(primary=["retention"], guardrails=["ctr"], expected_users=100)
+    readout = analyse(asked, variant, columns, ended=False)
+    retention = effects_of(readout)["retention", "primary"]
+    assert retention.units == 10 and np.isnan(retention.always_low) and retention.direction == 0
+    assert readout.verdict.decision == "go on"
+    assert readout.verdict.reason == "retention of treatment has too few units yet"
+
+
+@pytest.mark.parametrize(("ended", "decision"), [(False, "go on"), (True, "stop")])
+def test_a_guardrail_that_cannot_be_read_yet_keeps_from_shipping(ended, decision):
+    variant, columns = drawn(lift=0.1)
+    columns["matured"][99:] = 0
+    verdict = analyse(experiment(expected_users=4_000), variant, columns, ended).verdict
+    assert verdict.decision == decision
+    assert "watch_s of treatment" in verdict.reason
+    assert verdict.reason.endswith("is better, but retention of treatment has too few units yet")
+
+
+def test_a_guardrail_that_nobody_moved_lets_ship_unless_the_sides_differ():
+    variant, columns = drawn(lift=0.1)
+    asked = experiment(expected_users=4_000, guardrails=["retention"])
+    columns["returned"][:] = 0
+    readout = analyse(asked, variant, columns, ended=False)
+    assert readout.verdict.decision == "ship"
+    assert effects_of(readout)["retention", "guardrail"].control_mean == 0
+    columns["returned"][variant == "control"] = 1
+    assert analyse(asked, variant, columns, ended=False).verdict.decision == "go on"
+    still = experiment(primary=["retention"], guardrails=[])
+    columns["returned"][:] = 0
+    assert (
+        analyse(still, variant, columns, ended=False).verdict.reason == "retention of treatment has not moved"
+    )
+
+
 def test_alpha_is_shared_among_variants_and_metrics():
     one = analyse(experiment(), *drawn(), ended=False).effects[0]
     variants = [{"name": name, "weight": 1 / 3} for name in ("control", "treatment", "third")]

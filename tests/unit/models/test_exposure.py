@@ -40,3 +40,9 @@ def test_a_file_that_is_not_there_or_not_one(tmp_path):
     (tmp_path / "bad.npz").write_bytes(b"PK nothing")
     with pytest.raises(CorruptData, match=r"bad\.npz can't be read"):
         Exposure.load(tmp_path / "bad.npz")
+    Exposure.none(9).save(tmp_path / "cut.npz")
+    whole = (tmp_path / "cut.npz").read_bytes()
+    for length in range(0, len(whole), 7):  # the zip's directory is at the end: none of these has it
+        (tmp_path / "cut.npz").write_bytes(whole[:length])
+        with pytest.raises(CorruptData, match=r"cut\.npz can't be read"):
+            Exposure.load(tmp_path / "cut.npz")

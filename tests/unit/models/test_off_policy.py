@@ -35,6 +35,21 @@ def test_doubly_robust_by_hand() -> None:
     assert found.value == pytest.approx(12 + (2 * 2 + 0.5 * -4) / 2.5)
 
 
+@pytest.mark.parametrize(
+    ("guesses", "name"),
+    [
+        ({"predicted": [8, float("nan"), 1], "expected": [9, 12, 15]}, "predicted"),
+        ({"predicted": [8, 24, 1], "expected": [9, 12, float("nan")]}, "expected"),
+        ({"predicted": [8, 24, 1], "expected": [9, float("inf"), 15]}, "expected"),
+        ({"predicted": [8, 24, 1], "expected": [9, 12]}, "expected"),
+        ({"predicted": [8], "expected": [9, 12, 15]}, "predicted"),
+    ],
+)
+def test_a_guess_that_is_no_number_is_refused(guesses: dict[str, list[float]], name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} is not a number for each of 3 rows"):
+        doubly_robust(LOGGED, **guesses, least=0)
+
+
 def test_a_clipped_weight_counts_less_and_is_reported() -> None:
     found = snips(LOGGED, clip=1.0, least=0)
     assert found.value == pytest.approx((1 * 10 + 0.5 * 20) / 1.5)

@@ -62,6 +62,10 @@ def test_save_and_load(tmp_path: Path) -> None:
     assert (loaded.regions, loaded.as_of, loaded.half_life_h) == (saved.regions, saved.as_of, 2.0)
     with pytest.raises(MissingData):
         Popularity.load(tmp_path / "none.npz")
-    (tmp_path / "broken.npz").write_bytes(b"nothing")
-    with pytest.raises(CorruptData):
-        Popularity.load(tmp_path / "broken.npz")
+    whole = (tmp_path / "popularity.npz").read_bytes()
+    changed = bytearray(whole)
+    changed[whole.index(b"NUMPY") + 100] ^= 1  # the zip's checksum finds it
+    for broken in (b"nothing", whole[: len(whole) // 2], bytes(changed)):
+        (tmp_path / "broken.npz").write_bytes(broken)
+        with pytest.raises(CorruptData, match=r"broken\.npz can't be read"):
+            Popularity.load(tmp_path / "broken.npz")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from models import metrics, rank_precision, ranker
+from models import scorer as scorer_module
 from models.rank_data import Compared, RankData
 from models.rank_export import PARITY
 from models.rank_scale import Scale
@@ -54,6 +55,26 @@ def test_the_factored_graph_answers_as_the_network(trained: ranker.Ranker, tmp_p
     for column, head in enumerate(ranker.HEADS[:-1]):
         np.testing.assert_allclose(heads[head], expected[:, column], atol=PARITY, err_msg=head)
     np.testing.assert_allclose(heads["watch_s"], seconds, rtol=1e-3, atol=1e-2)
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 256])
+def test_a_batch_answers_as_viewer_by_viewer(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    """Seven viewers, their rows mixed."""
+    monkeypatch.setattr(scorer_module, "VIEWERS", at_once)
+    scorer, whole = Scorer.load(folder), planted_in_history(35, 7)
+    test = whole[np.random.default_rng(0).permutation(35)[:21]]
+    heads = scorer.score_batch(test)
+    assert len(np.unique(test.viewer)) == 7 and (np.diff(test.viewer) < 0).any()
+    for viewer in np.unique(test.viewer):
+        rows = np.flatnonzero(test.viewer == viewer)
+        compared = Compared.of(test.pasts.vectors, test.pasts.video[rows], test.pasts.histories[[viewer]])
+        alone = scorer.score(
+            test.user[rows[0]], test.video[rows], test.context[rows[0]], test.cross[rows], compared
+        )
+        for head, scores in alone.items():
+            np.testing.assert_allclose(heads[head][rows], scores, rtol=1e-6, err_msg=head)
 
 
 def test_an_empty_history_counts_for_nothing(folder: Path) -> None:

@@ -156,6 +156,23 @@ def test_a_warm_start_from_other_inputs_starts_cold(data: tuple[RankData, RankDa
     assert not ranker.fit(*data, SCHEMA, config, warm_start=folder / "nowhere").report["warm_start"]
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"epochs": 0}, "epochs is 0, not above 0"),
+        ({"batch_size": 0}, "batch_size is 0, not above 0"),
+        ({"learning_rate": float("nan")}, "learning_rate is nan, not above 0"),
+        ({"bins": -1}, "bins is -1, not above 0"),
+        ({"threads": 0}, "threads is 0, not above 0"),
+        ({"width": 1}, "width is 1, not 2 or more"),
+        ({"attention_heads": 3}, "attention is 32, no multiple of attention_heads, 3"),
+    ],
+)
+def test_a_configuration_that_trains_nothing_is_refused(given: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        RankerConfig(**given)
+
+
 def test_without_validation_rows_it_trains_all_epochs() -> None:
     rows = planted(300, 6)
     report = ranker.fit(rows, planted(0, 7), SCHEMA, RankerConfig(epochs=3, width=16)).report

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from models.video_inputs import VISUAL
-from models.visual import SIDE, Targets, VisualConfig, VisualNet, as_input, train
+from models.visual import SIDE, Targets, VisualConfig, VisualNet, _Descent, as_input, train
 from models.visual_export import NETWORK, STATE, PictureEncoder, export, resume
 from tests.support.backbone import foreign
 from upnext.errors import ConfigError, CorruptData, EmptyData, MissingData
@@ -66,6 +66,20 @@ def test_co_watches_alone_teach_too() -> None:
         vectors = net(as_input(pictures_of(20, seed=9))).numpy()
     same = vectors[::2] @ vectors[::2].T
     assert same.mean() > (vectors[::2] @ vectors[1::2].T).mean() + 0.3
+
+
+def test_no_picture_is_pushed_from_itself_nor_from_its_partner() -> None:
+    """Pairs (a, b), (b, a) and (c, d): a is held against b and d, b against a and d, c against all."""
+    pictures = pictures_of(4)
+    pairs = np.array([(0, 1), (1, 0), (2, 3)], np.int64)
+    config = replace(SMALL, temperature=1.0)
+    descent = _Descent(VisualNet(4), pictures, replace(targets_of(4), pairs=pairs), config)
+    cosines = np.array([[0.1, 0.9, 0.2], [0.8, 0.3, 0.4], [0.5, 0.6, 0.7]])
+    loss = descent._contrast(torch.tensor(cosines), torch.eye(3, dtype=torch.float64), *pairs.T)
+    of_a = -math.log(math.exp(0.1) / (math.exp(0.1) + math.exp(0.2)))
+    of_b = -math.log(math.exp(0.3) / (math.exp(0.3) + math.exp(0.4)))
+    of_c = -math.log(math.exp(0.7) / (math.exp(0.5) + math.exp(0.6) + math.exp(0.7)))
+    assert float(loss) == pytest.approx((of_a + of_b + of_c) / 3)
 
 
 def test_tags_are_shared_out_and_rare_ones_left_out() -> None:

@@ -118,11 +118,15 @@ def test_a_readout_of_the_lake(lake):
             for k in range(rng.poisson(4 if variant == "a" else 8) + 1)
         ),
     )
-    readout, population = read_out(lake, experiment(expected_users=400), at(5))
+    asked = experiment(expected_users=400, guardrails=["not_interested_rate"])
+    readout, population = read_out(lake, asked, at(5))
     assert readout.units == {"a": 200, "b": 200} and population.crossed == 0
     assert readout.verdict.decision == "ship" and readout.effects[0].control_mean == pytest.approx(
         50, rel=0.1
     )
+    held_back, _ = read_out(lake, experiment(expected_users=400), at(5))  # nobody's day to return has come
+    assert held_back.verdict.decision == "go on"
+    assert "retention of b has too few units yet" in held_back.verdict.reason
 
 
 def test_nobody_exposed_yet(lake):
