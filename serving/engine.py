@@ -139,7 +139,7 @@ class Engine:
         live = self.streams.reader(bundle.catalogue)
         ranker = BundleRanker(bundle, live, videos, self._config.weights)
         as_of = microseconds(bundle.manifest.as_of)
-        exposure = self.exposure.onto(bundle.exposure, bundle.catalogue, as_of)
+        exposure = self.exposure.follow(bundle.exposure, bundle.catalogue, as_of)
         funnel = build(bundle, ranker, self.live, self._config, exposure)
         loaded = Loaded(version, funnel, clock, stores, features)
         loaded.warm()
@@ -157,12 +157,11 @@ class Engine:
 
     def count_live(self, events: pa.Table) -> None:
         """Count events (in the release's time) towards all that is kept in memory."""
-        if self._current is not None:
-            catalogue, inventory = self._current.bundle.catalogue, self._current.funnel.inventory
-            seen = Seen.of(events, catalogue)
+        current = self._current
+        if current is not None:
+            catalogue = current.bundle.catalogue
             self.live.add(events, catalogue)
-            self.exposure.add(seen, catalogue)
-            inventory.expose(seen.rows, seen.well)
+            self.exposure.add(Seen.of(events, catalogue), catalogue)
             self.shown.add(events)
             self.streams.add(events, self.now_us())
 
