@@ -181,16 +181,26 @@ class Engine:
         """What is added to the wall clock's times to get the release's."""
         return self._current.clock.offset_us if self._current else 0
 
-    def viewer(self, release: Loaded, user_id: str | None, trace: Trace, **asked: Any) -> Viewer:
-        """Who asks; unknown and anonymous viewers are strangers, of whom only what they ask is known."""
+    def viewer(
+        self, release: Loaded, user_id: str | None, trace: Trace, personal: bool = True, **asked: Any
+    ) -> Viewer:
+        """Who asks; unknown and anonymous viewers are strangers, of whom only what they ask is known.
+
+        Where the answer is not ``personal``, nobody in particular, under the rules of the viewer's profile.
+        """
         now = release.clock.now()
         catalogue, unknown = release.bundle.catalogue, release.unknown
         found: dict[str, Any] = {}
         if user_id:
             limit = self._config.limits.retrieve_s
+            reads = release.stores.reads(user_id, now)
             with trace.timed("viewer"):
-                found = self._deadlines.gather(release.stores.reads(user_id, now), limit, trace)
-        viewer = put_together(user_id or "", found, catalogue, now, unknown)
+                found = self._deadlines.gather(
+                    reads if personal else {"profile": reads["profile"]}, limit, trace
+                )
+        viewer = put_together(user_id or "" if personal else "", found, catalogue, now, unknown)
+        if not personal:
+            viewer = viewer.asking(region=None, lives_in=viewer.region)
         passed, age_s = self.shown.of(viewer.user_id, catalogue, viewer.now)
         asked |= {"passed": passed, "passed_age_s": age_s}
         return viewer.asking(**{name: value for name, value in asked.items() if value is not None})
@@ -243,10 +253,13 @@ class Engine:
         viewer = self.viewer(release, user_id, trace, surface="new_releases", **asked)
         return self._answer(release, viewer, shelves.NEW_RELEASES, count, page, trace)
 
-    def trending(self, region: str | None, count: int, page: Page = FIRST, **asked: Any) -> Answer:
-        """What is watched most, not personal."""
+    def trending(
+        self, region: str | None, user_id: str | None, count: int, page: Page = FIRST, **asked: Any
+    ) -> Answer:
+        """What is watched most, not personal; without what may not be shown to this viewer."""
         release, trace = self.current, Trace()
-        viewer = self.viewer(release, None, trace, region=region, surface="trending", **asked)
+        asked |= {"region": region, "surface": shelves.TRENDING.name}
+        viewer = self.viewer(release, user_id, trace, personal=False, **asked)
         return self._answer(release, viewer, shelves.TRENDING, count, page, trace)
 
     def search(self, query: str, user_id: str | None, count: int, page: Page = FIRST, **asked: Any) -> Answer:

@@ -141,7 +141,7 @@ class Funnel:
             passed=viewer.passed,
             passed_age_s=viewer.passed_age_s,
             exclude=np.concatenate(barred),
-            region=viewer.region,
+            region=viewer.region or viewer.lives_in,
             allow_restricted=viewer.allow_restricted,
             kids=viewer.kids,
             seed=seed,

@@ -148,7 +148,7 @@ def test_once_a_day_and_never_testers(server, board):
 
 def test_trending_has_no_unit_and_no_experiment(server):
     started(server, treatment={"retrievers.trending": 0.0})
-    assert server.engine.trending("SE", 10).experiments == {}
+    assert server.engine.trending("SE", "ann", 10).experiments == {}
 
 
 def test_stopping_gives_everybody_the_plain_funnel_again(server):
