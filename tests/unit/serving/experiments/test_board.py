@@ -1,13 +1,16 @@
 """Requests get their variants, and are exposed exactly where a variant could have changed the answer."""
 
-from dataclasses import replace
+import sys
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from threading import Thread
 
 import pytest
 
 from serving.deadlines import Trace
+from serving.experiments.board import Board, Joined
 from tests.support.bundles import tiny_bundle
-from tests.support.videos import past_of
+from tests.support.videos import past_of, viewer_of
 from upnext.errors import NotFound, StoreUnavailable
 from upnext.experiments import parse
 
@@ -240,3 +243,89 @@ def test_who_is_forgotten_is_not_exposed_any_more(server, board):
     board.judge()
     assert board.forget("u01") == 1
     assert exposed(server) == set()
+
+
+def test_who_was_forgotten_is_a_new_unit_the_same_day(server, board):
+    started(server, treatment={"retrievers.new": 0.0})
+    for _ in range(2):
+        server.engine.home("u00", 5)
+        assert len(exposed(server)) == 1
+        board.forget("u00")
+        assert server.stores.experiments.forget("u00") == 1
+
+
+@dataclass
+class Answered:
+    """An outcome that matters; ``meanwhile`` happens while that is found out."""
+
+    viewer: object
+    meanwhile: object = None
+
+    def light(self):
+        return self
+
+    def mattered(self, experiment, others):
+        if self.meanwhile:
+            self.meanwhile()
+        return True
+
+
+@pytest.fixture
+def joined():
+    """What a unit takes part in."""
+    variants = [{"name": name, "weight": 0.5} for name in ("control", "treatment")]
+    experiment = parse({"name": "one", "layer": "one", "start": NOW, "variants": variants})
+    return Joined(None, [(experiment, experiment.variants[0])])
+
+
+def test_nobody_is_missed_who_is_being_judged(joined):
+    board, erasing = Board(), []
+
+    def erase():
+        erasing.append(Thread(target=board.forget, args=("u",)))
+        erasing[0].start()
+        erasing[0].join(0.2)  # it must wait until the answer is judged
+
+    board.expose(joined, Answered(replace(viewer_of(), user_id="u"), erase))
+    board.judge()
+    erasing[0].join()
+    assert not board._waiting and not board._told
+
+
+def test_nobody_is_missed_whose_exposure_is_being_written(joined):
+    board, erasing = Board(), []
+
+    class Away:
+        def expose(self, rows):
+            erasing.append(Thread(target=board.forget, args=("u",)))
+            erasing[0].start()
+            erasing[0].join(0.2)
+            raise StoreUnavailable("away")
+
+    board.expose(joined, Answered(replace(viewer_of(), user_id="u")))
+    board.judge()
+    with pytest.raises(StoreUnavailable):
+        board.write(Away())
+    erasing[0].join()
+    assert not board._waiting
+
+
+def test_answers_go_on_while_somebody_is_forgotten(joined):
+    board, answered, held = Board(), Answered(viewer_of()), sys.getswitchinterval()
+    stop = []
+
+    def answers():
+        while not stop:
+            board.expose(joined, answered)
+
+    sys.setswitchinterval(1e-6)
+    answering = Thread(target=answers)
+    answering.start()
+    try:
+        for number in range(300):
+            board.forget(f"u{number}")
+    finally:
+        stop.append(True)
+        answering.join()
+        sys.setswitchinterval(held)
+    assert all(each[2] is answered for each in board._asked)
