@@ -117,6 +117,11 @@ class LiveStream:
             self._advance(now)
             return self._values(np.array([self._slot_of.get(each, 0) for each in ids], np.int32), now)
 
+    def ids(self) -> list[str]:
+        """The entities that something happened to within the hour."""
+        with self._lock:
+            return [each for each in self._slot_of if not each.startswith(NOBODY)]
+
     def forget(self, entity: str) -> int:
         """Forget whose an entity's counts are; 1 where there were any. They pass with the hour, nobody's."""
         with self._lock:

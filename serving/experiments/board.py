@@ -147,6 +147,12 @@ class Board:
             with self._moving:
                 self._judge_one()
 
+    def ids(self) -> set[str]:
+        """The units that something is remembered of."""
+        with self._moving, self._lock:
+            waiting = {str(row["user_id"]) for row in self._waiting}
+            return waiting | {each[2].viewer.user_id for each in self._asked} | {key[2] for key in self._told}
+
     def forget(self, user_id: str) -> int:
         """Drop what waits of a unit, and that it was told; says how many exposures."""
         with self._moving, self._lock:
