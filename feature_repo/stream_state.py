@@ -147,6 +147,13 @@ class LiveStream:
             self._gone.clear()
             return [self._id_of[slot] for slot in slots], self._values(slots, now), gone
 
+    def again(self, ids: Sequence[str], gone: Sequence[str]) -> None:
+        """Let :meth:`changes` tell once more of what it told, as it then stands."""
+        with self._lock:
+            held = (self._slot_of.get(each) for each in ids)
+            self._changed[[slot for slot in held if slot is not None]] = True
+            self._gone.update(gone)
+
     def _values(self, slots: Rows, now: int) -> NDArray[np.float32]:
         sums = self._sums[:, slots][:, :, self._places] / self._scale
         columns = [*sums]
@@ -154,7 +161,8 @@ class LiveStream:
             idle = np.minimum(now - self._last[slots], LONGEST * MINUTE_US)
             depth = np.where(idle < SITTING_US, self._depth[slots], 0)
             columns.append(np.stack([depth, np.maximum(idle, 0) / MINUTE_US], axis=1))
-        return np.log1p(np.concatenate(columns, axis=1)).astype(np.float32)
+        values: NDArray[np.float32] = np.log1p(np.concatenate(columns, axis=1)).astype(np.float32)
+        return values
 
     def _sit(self, slots: Rows, events: Sequence[StreamEvent], now: int) -> None:
         """Engagements one after the other, as each tells whether the sitting before it goes on."""
@@ -187,7 +195,7 @@ class LiveStream:
             del self._slot_of[entity]
             self._id_of[slot] = ""
             self._free.append(slot)
-        self._gone.update(ids)
+        self._gone.update(entity for entity in ids if not entity.startswith(NOBODY))
         self._changed[slots] = False
         self._depth[slots], self._last[slots] = 0, _NEVER
         for each in self._row_slots:
