@@ -108,14 +108,14 @@ class LiveStream:
     def of_rows(self, slots: RowSlots, rows: Rows, now: int) -> NDArray[np.float32]:
         """Features at ``now`` (µs) of catalogue rows int32[n]: float32[n, d]."""
         with self._lock:
-            self._advance(now)
-            return self._values(slots.of_row[rows], now)
+            found = slots.of_row[rows] if self._reach(now) else np.zeros(len(rows), np.int32)
+            return self._values(found, now)
 
     def of(self, ids: Sequence[str], now: int) -> NDArray[np.float32]:
         """Features at ``now`` (µs) by id: float32[n, d]."""
         with self._lock:
-            self._advance(now)
-            return self._values(np.array([self._slot_of.get(each, 0) for each in ids], np.int32), now)
+            known = self._slot_of if self._reach(now) else {}
+            return self._values(np.array([known.get(each, 0) for each in ids], np.int32), now)
 
     def ids(self) -> list[str]:
         """The entities that something happened to within the hour."""
@@ -173,9 +173,27 @@ class LiveStream:
                 self._depth[slot] = self._depth[slot] + 1 if going else 1
                 self._last[slot] = max(self._last[slot], ts)
 
-    def _advance(self, now: int) -> None:
-        """Take off every window what has left it by ``now``, and give back the slots that are left empty."""
+    def _reach(self, now: int) -> bool:
+        """Advance to the time of a read; False where that is so far ahead that nothing is left.
+
+        Then it is by the clock of another day's release, which must not take from the one that counts.
+        """
         minute = now // MINUTE_US
+        if minute >= self._minute + LONGEST:
+            return False
+        if minute > self._minute:
+            self._advance(now)
+        return True
+
+    def _advance(self, now: int) -> None:
+        """Take off every window what has left it by ``now``, and give back the slots that are left empty.
+
+        Where the clock steps back by an hour or more, as when an earlier release takes over, all goes.
+        """
+        minute = now // MINUTE_US
+        if minute <= self._minute - LONGEST:
+            self._advance((self._minute + LONGEST) * MINUTE_US)
+            self._minute = minute
         if minute <= self._minute:
             return
         before, self._minute = self._minute, minute

@@ -82,7 +82,7 @@ class Publisher:
         self._now = now
 
     def publish(self) -> int:
-        """Write what changed since the last time; says of how many entities. What fails is left to the next."""
+        """Write what changed since the last time; says of how many entities. What fails is tried again."""
         written = 0
         for view, stream in self._streams.items():
             now = self._now()
