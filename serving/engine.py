@@ -150,10 +150,9 @@ class Engine:
         """Serve with other parameters from the next request on; those that are being answered keep theirs."""
         current, self._config = self._current, config
         if current is not None:
-            ranker = current.funnel.ranker
-            if isinstance(ranker, BundleRanker):
-                ranker = replace(ranker, override=config.weights)
-            self._current = replace(current, funnel=replace(current.funnel, ranker=ranker, config=config))
+            fresh = replace(current, funnel=current.funnel.configured(config))
+            fresh.prime()
+            self._current = fresh
 
     def count_live(self, events: pa.Table) -> None:
         """Count events (in the release's time) towards all that is kept in memory."""

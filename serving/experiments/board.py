@@ -207,7 +207,7 @@ class Board:
         values = parameters.merged(variant.parameters for _, variant in picks)
         named = state.releases.get(values.get(parameters.RELEASE, ""), base)
         loaded = base if named.version == base.version else named
-        funnel = parameters.applied(loaded.funnel, values)
+        funnel = parameters.applied(loaded.funnel.configured(base.funnel.config), values)
         state.made[key] = (base, loaded, funnel)
         return loaded, funnel
 

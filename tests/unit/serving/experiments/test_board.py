@@ -9,6 +9,7 @@ import pytest
 
 from serving.deadlines import Trace
 from serving.experiments.board import Board, Joined
+from serving.rules import FunnelConfig, Limits
 from tests.support.bundles import tiny_bundle
 from tests.support.videos import past_of, viewer_of
 from upnext.errors import NotFound, StoreUnavailable
@@ -233,6 +234,19 @@ def test_what_is_blocked_goes_from_the_release_beside_too(server, tmp_path):
     again = server.engine.home("tester", 30)
     assert again.release.version == other.folder.name
     assert shown not in other.catalogue.ids[again.slate.rows].tolist()
+
+
+def test_an_operators_parameters_hold_for_the_release_beside_too(server, tmp_path):
+    """Else a test of a release would be one of the parameters besides."""
+    other = tiny_bundle(tmp_path, videos=40, seed=1)
+    started(server, treatment={"release": str(other.folder)}, overrides={"tester": "treatment"})
+    limits = Limits(candidates=20, retrieve_s=10, rank_s=10)
+    before = server.engine.home("tester", 5)
+    server.engine.configure(FunnelConfig(limits=limits, weights={"like": 9.0}))
+    answer = server.engine.home("tester", 5)
+    assert (before.trace.counts["pool"], answer.trace.counts["pool"]) == (40, 20)
+    funnel = next(funnel for _, _, funnel in server.engine.experiments._state.made.values())
+    assert funnel.ranker.override == {"like": 9.0}
 
 
 def test_who_is_forgotten_is_not_exposed_any_more(server, board):
