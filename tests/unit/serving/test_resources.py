@@ -134,26 +134,32 @@ def test_what_was_barred_stays_so_in_the_next_release(client, server, bundle):
     assert "v007" not in everything(client)
 
 
-def test_a_write_during_a_poll_is_not_lost(bundle, server):
-    """The poll reads the store before the write, and ends after it."""
+def test_writes_during_a_poll_are_not_lost_and_do_not_hold_it_up(bundle, server):
+    """The poll reads the store before the writes, and ends after them, however steadily they come."""
     standing = Standing.of(bundle.catalogue, np.zeros(len(bundle.catalogue), bool))
+    states = {"v001": (False, False), "v002": (True, False)}
+    server.videos.put("v002", {"status": "blocked"})
 
     class Slow:
         reads = 0
 
         def barred(self):
             self.reads += 1
+            assert self.reads <= 2, "once a poll"
             found = server.stores.catalogue.barred()
             if self.reads == 1:
                 server.videos.put("v001", {"status": "blocked"})
-                barred.note({"v001": (False, False)})
+                server.videos.put("v002", {})
+            barred.note(states)
             return found
 
     barred = Barred(Slow())
     barred.attach(standing)
-    barred.refresh()
-    assert barred.store.reads == 2
-    assert not standing.active[bundle.catalogue.rows(["v001"])[0]]
+    for reads in (1, 2):
+        barred.refresh()
+        active = standing.active[bundle.catalogue.rows(list(states))]
+        assert (barred.store.reads, active.tolist()) == (reads, [False, True])
+        assert barred.held == {"v001": (False, False)}
 
 
 def test_a_video_that_the_release_itself_bars_is_not_freed(bundle):
