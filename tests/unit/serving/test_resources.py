@@ -94,6 +94,30 @@ def test_bulk_takes_the_good_and_names_the_others(client):
     assert users.json() == {"written": 1_000, "refused": []}
 
 
+def test_bulk_reads_the_catalogue_once_and_keeps_the_first_times(client, server, monkeypatch):
+    client.send("PUT", f"{VIDEOS}/a", json={"uploaded_at": "2026-01-01T00:00:00Z"})
+    get, asked = server.stores.catalogue.get, []
+
+    def counted(ids):
+        asked.append(list(ids))
+        return get(ids)
+
+    monkeypatch.setattr(server.stores.catalogue, "get", counted)
+    entries = [
+        {"video_id": "a"},
+        {"video_id": "b"},
+        {"video_id": 3},
+        {},
+        "c",
+        {"video_id": "a", "title": "A"},
+    ]
+    answer = client.post(f"{VIDEOS}:bulk", json=entries).json()
+    assert (answer["written"], [each["index"] for each in answer["refused"]]) == (3, [2, 3, 4])
+    assert asked == [["a", "b"]]
+    made = client.get(f"{VIDEOS}/a").json()
+    assert (made["title"], made["uploaded_at"]) == ("A", "2026-01-01T00:00:00Z")
+
+
 @pytest.mark.parametrize("body", [[], {}, [{"video_id": "v"}] * 1_001, ["x"]])
 def test_a_bulk_call_of_nothing_good_is_a_problem(client, body):
     fields_of(client.post(f"{VIDEOS}:bulk", json=body))
