@@ -108,14 +108,19 @@ class LiveStream:
     def of_rows(self, slots: RowSlots, rows: Rows, now: int) -> NDArray[np.float32]:
         """Features at ``now`` (µs) of catalogue rows int32[n]: float32[n, d]."""
         with self._lock:
-            self._advance(now)
-            return self._values(slots.of_row[rows], now)
+            found = slots.of_row[rows] if self._reach(now) else np.zeros(len(rows), np.int32)
+            return self._values(found, now)
 
     def of(self, ids: Sequence[str], now: int) -> NDArray[np.float32]:
         """Features at ``now`` (µs) by id: float32[n, d]."""
         with self._lock:
-            self._advance(now)
-            return self._values(np.array([self._slot_of.get(each, 0) for each in ids], np.int32), now)
+            known = self._slot_of if self._reach(now) else {}
+            return self._values(np.array([known.get(each, 0) for each in ids], np.int32), now)
+
+    def ids(self) -> list[str]:
+        """The entities that something happened to within the hour."""
+        with self._lock:
+            return [each for each in self._slot_of if not each.startswith(NOBODY)]
 
     def forget(self, entity: str) -> int:
         """Forget whose an entity's counts are; 1 where there were any. They pass with the hour, nobody's."""
@@ -142,6 +147,13 @@ class LiveStream:
             self._gone.clear()
             return [self._id_of[slot] for slot in slots], self._values(slots, now), gone
 
+    def again(self, ids: Sequence[str], gone: Sequence[str]) -> None:
+        """Let :meth:`changes` tell once more of what it told, as it then stands."""
+        with self._lock:
+            held = (self._slot_of.get(each) for each in ids)
+            self._changed[[slot for slot in held if slot is not None]] = True
+            self._gone.update(gone)
+
     def _values(self, slots: Rows, now: int) -> NDArray[np.float32]:
         sums = self._sums[:, slots][:, :, self._places] / self._scale
         columns = [*sums]
@@ -149,7 +161,8 @@ class LiveStream:
             idle = np.minimum(now - self._last[slots], LONGEST * MINUTE_US)
             depth = np.where(idle < SITTING_US, self._depth[slots], 0)
             columns.append(np.stack([depth, np.maximum(idle, 0) / MINUTE_US], axis=1))
-        return np.log1p(np.concatenate(columns, axis=1)).astype(np.float32)
+        values: NDArray[np.float32] = np.log1p(np.concatenate(columns, axis=1)).astype(np.float32)
+        return values
 
     def _sit(self, slots: Rows, events: Sequence[StreamEvent], now: int) -> None:
         """Engagements one after the other, as each tells whether the sitting before it goes on."""
@@ -160,9 +173,27 @@ class LiveStream:
                 self._depth[slot] = self._depth[slot] + 1 if going else 1
                 self._last[slot] = max(self._last[slot], ts)
 
-    def _advance(self, now: int) -> None:
-        """Take off every window what has left it by ``now``, and give back the slots that are left empty."""
+    def _reach(self, now: int) -> bool:
+        """Advance to the time of a read; False where that is so far ahead that nothing is left.
+
+        Then it is by the clock of another day's release, which must not take from the one that counts.
+        """
         minute = now // MINUTE_US
+        if minute >= self._minute + LONGEST:
+            return False
+        if minute > self._minute:
+            self._advance(now)
+        return True
+
+    def _advance(self, now: int) -> None:
+        """Take off every window what has left it by ``now``, and give back the slots that are left empty.
+
+        Where the clock steps back by an hour or more, as when an earlier release takes over, all goes.
+        """
+        minute = now // MINUTE_US
+        if minute <= self._minute - LONGEST:
+            self._advance((self._minute + LONGEST) * MINUTE_US)
+            self._minute = minute
         if minute <= self._minute:
             return
         before, self._minute = self._minute, minute
@@ -182,7 +213,7 @@ class LiveStream:
             del self._slot_of[entity]
             self._id_of[slot] = ""
             self._free.append(slot)
-        self._gone.update(ids)
+        self._gone.update(entity for entity in ids if not entity.startswith(NOBODY))
         self._changed[slots] = False
         self._depth[slots], self._last[slots] = 0, _NEVER
         for each in self._row_slots:

@@ -70,10 +70,15 @@ def ids(answer: Answer) -> list[str]:
     return found
 
 
-def shown(answer: Answer, session_id: str | None, at: datetime | None = None) -> Shown:
-    """What to remember of an answer to a request that came ``at``, just now where that is not told."""
+def shown(
+    answer: Answer, session_id: str | None, at: datetime | None = None, viewer: str | None = None
+) -> Shown:
+    """What to remember of an answer to a request that came ``at``, just now where that is not told.
+
+    ``viewer`` is who asked, also where the answer was for nobody in particular.
+    """
     return Shown(
-        user_id=answer.viewer.user_id or session_id or f"anonymous-{answer.request_id}",
+        user_id=viewer or answer.viewer.user_id or session_id or f"anonymous-{answer.request_id}",
         request_id=answer.request_id,
         surface=answer.surface,
         at=at or wall_clock(),

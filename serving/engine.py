@@ -139,7 +139,7 @@ class Engine:
         live = self.streams.reader(bundle.catalogue)
         ranker = BundleRanker(bundle, live, videos, self._config.weights)
         as_of = microseconds(bundle.manifest.as_of)
-        exposure = self.exposure.onto(bundle.exposure, bundle.catalogue, as_of)
+        exposure = self.exposure.follow(bundle.exposure, bundle.catalogue, as_of)
         funnel = build(bundle, ranker, self.live, self._config, exposure)
         loaded = Loaded(version, funnel, clock, stores, features)
         loaded.warm()
@@ -150,19 +150,17 @@ class Engine:
         """Serve with other parameters from the next request on; those that are being answered keep theirs."""
         current, self._config = self._current, config
         if current is not None:
-            ranker = current.funnel.ranker
-            if isinstance(ranker, BundleRanker):
-                ranker = replace(ranker, override=config.weights)
-            self._current = replace(current, funnel=replace(current.funnel, ranker=ranker, config=config))
+            fresh = replace(current, funnel=current.funnel.configured(config))
+            fresh.prime()
+            self._current = fresh
 
     def count_live(self, events: pa.Table) -> None:
         """Count events (in the release's time) towards all that is kept in memory."""
-        if self._current is not None:
-            catalogue, inventory = self._current.bundle.catalogue, self._current.funnel.inventory
-            seen = Seen.of(events, catalogue)
+        current = self._current
+        if current is not None:
+            catalogue = current.bundle.catalogue
             self.live.add(events, catalogue)
-            self.exposure.add(seen, catalogue)
-            inventory.expose(seen.rows, seen.well)
+            self.exposure.add(Seen.of(events, catalogue), catalogue)
             self.shown.add(events)
             self.streams.add(events, self.now_us())
 
@@ -182,16 +180,26 @@ class Engine:
         """What is added to the wall clock's times to get the release's."""
         return self._current.clock.offset_us if self._current else 0
 
-    def viewer(self, release: Loaded, user_id: str | None, trace: Trace, **asked: Any) -> Viewer:
-        """Who asks; unknown and anonymous viewers are strangers, of whom only what they ask is known."""
+    def viewer(
+        self, release: Loaded, user_id: str | None, trace: Trace, personal: bool = True, **asked: Any
+    ) -> Viewer:
+        """Who asks; unknown and anonymous viewers are strangers, of whom only what they ask is known.
+
+        Where the answer is not ``personal``, nobody in particular, under the rules of the viewer's profile.
+        """
         now = release.clock.now()
         catalogue, unknown = release.bundle.catalogue, release.unknown
         found: dict[str, Any] = {}
         if user_id:
             limit = self._config.limits.retrieve_s
+            reads = release.stores.reads(user_id, now)
             with trace.timed("viewer"):
-                found = self._deadlines.gather(release.stores.reads(user_id, now), limit, trace)
-        viewer = put_together(user_id or "", found, catalogue, now, unknown)
+                found = self._deadlines.gather(
+                    reads if personal else {"profile": reads["profile"]}, limit, trace
+                )
+        viewer = put_together(user_id or "" if personal else "", found, catalogue, now, unknown)
+        if not personal:
+            viewer = viewer.asking(region=None, lives_in=viewer.region)
         passed, age_s = self.shown.of(viewer.user_id, catalogue, viewer.now)
         asked |= {"passed": passed, "passed_age_s": age_s}
         return viewer.asking(**{name: value for name, value in asked.items() if value is not None})
@@ -244,10 +252,13 @@ class Engine:
         viewer = self.viewer(release, user_id, trace, surface="new_releases", **asked)
         return self._answer(release, viewer, shelves.NEW_RELEASES, count, page, trace)
 
-    def trending(self, region: str | None, count: int, page: Page = FIRST, **asked: Any) -> Answer:
-        """What is watched most, not personal."""
+    def trending(
+        self, region: str | None, user_id: str | None, count: int, page: Page = FIRST, **asked: Any
+    ) -> Answer:
+        """What is watched most, not personal; without what may not be shown to this viewer."""
         release, trace = self.current, Trace()
-        viewer = self.viewer(release, None, trace, region=region, surface="trending", **asked)
+        asked |= {"region": region, "surface": shelves.TRENDING.name}
+        viewer = self.viewer(release, user_id, trace, personal=False, **asked)
         return self._answer(release, viewer, shelves.TRENDING, count, page, trace)
 
     def search(self, query: str, user_id: str | None, count: int, page: Page = FIRST, **asked: Any) -> Answer:

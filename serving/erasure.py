@@ -53,6 +53,7 @@ def erase(user_id: str, stores: Stores, now: datetime, waiting: Mapping[str, Era
     removed: dict[str, int] = {}
     again: dict[str, Eraser] = {
         "event_log": stores.event_log.forget,
+        "experiments": stores.experiments.forget,
         "feature_log": stores.feature_log.forget,
         "history": stores.history.forget,
     }

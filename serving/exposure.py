@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from threading import Lock
+from weakref import ref
 
 import numpy as np
 import pyarrow as pa
@@ -38,36 +39,75 @@ class Seen:
         return cls(hours[kept], rows[kept], well[kept])
 
 
+Hours = dict[int, dict[str, list[int]]]
+"""Hour since 1970 -> video_id -> [impressions, long views]."""
+
+
+@dataclass(frozen=True)
+class _Followed:
+    """An exposure that is kept up to date, and what it started from."""
+
+    exposure: ref[Exposure]
+    base: Exposure
+    catalogue: Catalogue
+    first: int
+    """Hour from which on the base knows nothing."""
+
+    def count(self, hours: Hours) -> None:
+        exposure = self.exposure()
+        if exposure is None:
+            return
+        for videos in (videos for hour, videos in hours.items() if hour >= self.first):
+            rows = self.catalogue.rows(list(videos))
+            counts = np.asarray(list(videos.values()), np.int32).reshape(-1, 2)[rows >= 0]
+            np.add.at(exposure.impressions, rows[rows >= 0], counts[:, 0])
+            np.add.at(exposure.successes, rows[rows >= 0], counts[:, 1])
+
+    def start_again(self) -> None:
+        exposure = self.exposure()
+        if exposure is not None:
+            exposure.impressions[:], exposure.successes[:] = self.base.impressions, self.base.successes
+
+
 @dataclass
 class LiveExposure:
-    """Impressions and long views of the last week: hour since 1970 -> video_id -> [impressions, long views].
+    """Impressions and long views of the last week, upon the exposures of the releases in use.
 
     By the hour, so that a new release takes over where its own counts end. Safe between threads.
     """
 
-    hours: dict[int, dict[str, list[int]]] = field(default_factory=dict)
+    hours: Hours = field(default_factory=dict)
+    _followed: list[_Followed] = field(default_factory=list, repr=False)
     _lock: Lock = field(default_factory=Lock, repr=False)
 
     def add(self, seen: Seen, catalogue: Catalogue) -> None:
         keys, counts = np.unique(np.stack([seen.hours, seen.rows, seen.well]), axis=1, return_counts=True)
+        fresh: Hours = {}
+        for (hour, row, well), count in zip(keys.T.tolist(), counts.tolist(), strict=True):
+            fresh.setdefault(hour, {}).setdefault(str(catalogue.ids[row]), [0, 0])[well] += count
         with self._lock:
-            for (hour, row, well), count in zip(keys.T.tolist(), counts.tolist(), strict=True):
-                tally = self.hours.setdefault(hour, {}).setdefault(str(catalogue.ids[row]), [0, 0])
-                tally[well] += count
+            for hour, videos in fresh.items():
+                held = self.hours.setdefault(hour, {})
+                for video_id, (shown, well) in videos.items():
+                    tally = held.setdefault(video_id, [0, 0])
+                    tally[0], tally[1] = tally[0] + shown, tally[1] + well
             for old in [hour for hour in self.hours if hour < max(self.hours) - KEPT_HOURS]:
                 del self.hours[old]
+            self._followed = [each for each in self._followed if each.exposure() is not None]
+            for each in self._followed:
+                each.count(fresh)
 
-    def onto(self, base: Exposure, catalogue: Catalogue, as_of: int) -> Exposure:
-        """A copy of a release's exposure, with what came in from the hour of ``as_of`` (µs) on."""
-        impressions, successes = base.impressions.copy(), base.successes.copy()
+    def follow(self, base: Exposure, catalogue: Catalogue, as_of: int) -> Exposure:
+        """A copy of a release's exposure, with what came in from the hour of ``as_of`` (µs) on.
+
+        It is kept up to date, in place, for as long as somebody holds it.
+        """
+        made = Exposure(base.impressions.copy(), base.successes.copy())
+        followed = _Followed(ref(made), base, catalogue, as_of // HOUR_US)
         with self._lock:
-            since = [videos for hour, videos in self.hours.items() if hour >= as_of // HOUR_US]
-            for videos in since:
-                rows = catalogue.rows(list(videos))
-                counts = np.asarray(list(videos.values()), np.int32).reshape(-1, 2)[rows >= 0]
-                np.add.at(impressions, rows[rows >= 0], counts[:, 0])
-                np.add.at(successes, rows[rows >= 0], counts[:, 1])
-        return Exposure(impressions, successes)
+            followed.count(self.hours)
+            self._followed.append(followed)
+        return made
 
     def state(self) -> dict[str, object]:
         """A copy that JSON can hold."""
@@ -80,3 +120,6 @@ class LiveExposure:
         """Take over the counts that :meth:`state` gave."""
         with self._lock:
             self.hours = {int(hour): videos for hour, videos in state.items()}
+            for each in self._followed:
+                each.start_again()
+                each.count(self.hours)

@@ -20,7 +20,7 @@ from serving.candidates import Candidates, Pool, union
 from serving.groups import Groups
 from serving.inventory import Inventory
 from serving.postrank import Rule, Situation, Slate
-from serving.ranking import Ranked, Ranker
+from serving.ranking import BundleRanker, Ranked, Ranker
 from serving.reasons import Evidence
 from serving.retrievers import Retriever
 from serving.rules import FunnelConfig, Rules
@@ -77,6 +77,13 @@ class Funnel:
         spaces = (self.bundle.als.factors, self.bundle.towers.items)
         blank = (np.zeros((len(viewers), items.shape[1]), np.float32) for items in spaces)
         return Crowd(viewers, pasts(viewers), *blank)
+
+    def configured(self, config: FunnelConfig) -> "Funnel":
+        """The same funnel under an operator's other parameters."""
+        ranker = self.ranker
+        if isinstance(ranker, BundleRanker):
+            ranker = replace(ranker, override=config.weights)
+        return replace(self, ranker=ranker, config=config)
 
     @cached_property
     def fusion(self) -> Mapping[str, float]:
@@ -141,7 +148,7 @@ class Funnel:
             passed=viewer.passed,
             passed_age_s=viewer.passed_age_s,
             exclude=np.concatenate(barred),
-            region=viewer.region,
+            region=viewer.region or viewer.lives_in,
             allow_restricted=viewer.allow_restricted,
             kids=viewer.kids,
             seed=seed,

@@ -16,7 +16,7 @@ from zlib import crc32
 
 from serving.feature_log import ShownFeatures, logged
 from upnext.contracts import Event, EventType
-from upnext.errors import StoreError
+from upnext.errors import UpnextError
 from upnext.ports import EventLog, FeatureLog
 
 WAITING = 10_000
@@ -146,7 +146,7 @@ class ImpressionLog:
         events = [event for shown in batch for event in shown.events()]
         try:
             self._log.append(events)
-        except StoreError as error:
+        except UpnextError as error:
             log.warning("%d impressions are lost: %s", len(events), error)
             self._on_drop(len(events))
         self._write_features([shown for shown in batch if shown.features is not None])
@@ -157,6 +157,6 @@ class ImpressionLog:
             return
         try:
             self._features.append(logged(batch))
-        except StoreError as error:
+        except UpnextError as error:
             log.warning("features of %d answers are lost: %s", len(batch), error)
             self._on_features_lost(len(batch))

@@ -41,11 +41,6 @@ class Inventory:
             exposure=exposure,
         )
 
-    def expose(self, rows: NDArray[np.int32], well: NDArray[np.bool_]) -> None:
-        """Count impressions, and where ``well`` long views, int32[k] and bool[k], as they come in."""
-        np.add.at(self.exposure.impressions, rows[~well], 1)
-        np.add.at(self.exposure.successes, rows[well], 1)
-
     def blocked(self, region: str | None) -> NDArray[np.int64] | None:
         """int64[k], rows that must not be shown in a region; None where there are none."""
         return self._blocked.get(region) if region else None

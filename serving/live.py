@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from upnext.contracts import UtcTime
-from upnext.errors import StoreError
+from upnext.errors import UpnextError
 from upnext.ports import EventLog, WatchHistory
 from upnext.times import HOUR_US, MINUTE_US
 
@@ -91,7 +91,7 @@ class Live:
             try:
                 if self._step() < BATCH:
                     return True
-            except StoreError as error:
+            except UpnextError as error:
                 self.failing = str(error)
                 return False
             finally:

@@ -69,6 +69,10 @@ class Loaded:
             )
         return row
 
+    def prime(self) -> None:
+        """Make the table that pages look into, so that no request has to."""
+        self.left_out(Page(shown=marks_of([""])))
+
     def warm(self) -> None:
         """Run the whole funnel once without deadlines, so that the first viewer does not wait for tables."""
         funnel, now = self.funnel, microseconds(self.clock.now())
@@ -81,6 +85,6 @@ class Loaded:
         found = {name: each.retrieve(crowd, 300)[0] for name, each in funnel.retrievers.items()}
         pool = funnel.pool(viewer, found, funnel.situation(viewer, 30))
         ranked = funnel.ranker.rank(crowd, pool.rows)
-        self.left_out(Page(shown=marks_of([""])))
+        self.prime()
         if not np.isfinite(ranked.utility).all():
             raise ReleaseError(f"release {self.version} scores videos nan: it is not used; train again")

@@ -29,21 +29,20 @@ class Wrong(InvalidRequest):
         self.errors = errors
 
 
-@dataclass(frozen=True)
-class RefusedEntry:
-    """Why one entry of a bulk call was refused."""
+class RefusedDocument(BaseModel):
+    """Why one entry was refused."""
 
     index: int
+    """Its place in the call."""
     id: str | None
     errors: list[FieldError]
 
 
-@dataclass(frozen=True)
-class Upserted:
-    """What became of one bulk call: how many were written, and each that was not."""
+class Upsert(BaseModel):
+    """What became of the entries of one call."""
 
     written: int
-    refused: list[RefusedEntry]
+    refused: list[RefusedDocument]
 
 
 @dataclass(frozen=True)
@@ -56,15 +55,15 @@ class Resource(Generic[M]):
     """Field that holds the id."""
     born: str
     """Field that is the time of the first write where the platform does not say."""
-    read: Callable[[str], Mapping[str, Any] | None]
-    """The row of an id, None where there is none."""
+    read: Callable[[Sequence[str]], Mapping[str, Mapping[str, Any]]]
+    """Rows by id, of those ids that there are."""
     store: Callable[[Sequence[M]], None]
     now: Callable[[], datetime] = wall_clock
     _lock: Lock = field(default_factory=Lock, repr=False)
 
     def get(self, id_: str) -> M:
         """NotFound where there is none."""
-        row = self.read(id_)
+        row = self.read([id_]).get(id_)
         if row is None:
             raise NotFound(f"{self.key} is {id_!r}: there is no such {self.kind}")
         return self._of(row)
@@ -73,7 +72,7 @@ class Resource(Generic[M]):
         """Write a whole document; also whether it is new."""
         named = self._named(id_, document)
         with self._lock:
-            there = self.read(id_)
+            there = self.read([id_]).get(id_)
             made = self._made(named, there)
             self.store([made])
         return made, there is None
@@ -88,23 +87,24 @@ class Resource(Generic[M]):
             self.store([made])
         return made
 
-    def upsert(self, entries: Sequence[Any]) -> Upserted:
+    def upsert(self, entries: Sequence[Any]) -> Upsert:
         """Write many; each is taken or refused on its own, and of one id the last counts."""
         good: dict[str, M] = {}
-        refused: list[RefusedEntry] = []
+        refused: list[RefusedDocument] = []
+        named = [entry.get(self.key) if isinstance(entry, dict) else None for entry in entries]
+        ids = [id_ if isinstance(id_, str) else None for id_ in named]
         with self._lock:
-            for index, entry in enumerate(entries):
-                id_ = entry.get(self.key) if isinstance(entry, dict) else None
-                id_ = id_ if isinstance(id_, str) else None
+            there = self.read([id_ for id_ in dict.fromkeys(ids) if id_])
+            for index, (id_, entry) in enumerate(zip(ids, entries, strict=True)):
                 try:
-                    made = self._made(entry, self.read(id_) if id_ else None, index)
+                    made = self._made(entry, there.get(id_) if id_ else None, index)
                 except Wrong as error:
-                    refused.append(RefusedEntry(index, id_, error.errors))
+                    refused.append(RefusedDocument(index=index, id=id_, errors=error.errors))
                 else:
                     good[str(id_)] = made
             if good:
                 self.store(list(good.values()))
-        return Upserted(len(entries) - len(refused), refused)
+        return Upsert(written=len(entries) - len(refused), refused=refused)
 
     def _named(self, id_: str, document: Any) -> dict[str, Any]:
         """A document with the id of its path."""
@@ -134,9 +134,9 @@ class Resource(Generic[M]):
 def videos(catalogue: Catalogue, barred: Barred) -> Resource[Video]:
     """The catalogue's videos; what is written as blocked or deleted is barred at once."""
 
-    def read(video_id: str) -> Mapping[str, Any] | None:
-        found = catalogue.get([video_id]).to_pylist()
-        return found[0] if found and found[0]["status"] != "deleted" else None
+    def read(ids: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+        rows = catalogue.get(ids).to_pylist()
+        return {row["video_id"]: row for row in rows if row["status"] != "deleted"}
 
     def store(documents: Sequence[Video]) -> None:
         catalogue.put(pa.Table.from_pylist([each.model_dump() for each in documents], schema=VIDEOS))
@@ -148,7 +148,10 @@ def videos(catalogue: Catalogue, barred: Barred) -> Resource[Video]:
 def users(profiles: Profiles) -> Resource[User]:
     """The profiles of users."""
 
+    def read(ids: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+        return {user_id: row for user_id in ids if (row := profiles.get(user_id)) is not None}
+
     def store(documents: Sequence[User]) -> None:
         profiles.put(pa.Table.from_pylist([each.model_dump() for each in documents], schema=USERS))
 
-    return Resource("user", User, "user_id", "created_at", profiles.get, store)
+    return Resource("user", User, "user_id", "created_at", read, store)

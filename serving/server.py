@@ -238,7 +238,17 @@ class Server:
         return {part: why for part, why in found.items() if why} | self.upkeep.failing
 
     def _reread(self) -> None:
-        self.erased = Erased.read(self.stores.erasures, self.settings)
+        """Take over the register, and forget whom another process has erased since."""
+        before, self.erased = self.erased, Erased.read(self.stores.erasures, self.settings)
+        if self.erased.times != before.times:
+            self.live.paused(lambda: self._forget_since(before))
+
+    def _forget_since(self, before: Erased) -> None:
+        engine = self.engine
+        for memory in (engine.shown, engine.streams.users, engine.experiments):
+            for user_id in memory.ids():
+                if self.erased.at(user_id) != before.at(user_id):
+                    memory.forget(user_id)
 
     def _from_before_erasure(self, shown: Shown) -> bool:
         erased_at = self.erased.at(shown.user_id)

@@ -57,6 +57,11 @@ class ShownLately:
         age_s = np.maximum(now - times[known], 0) / 1e6
         return rows[known], age_s.astype(np.float32)
 
+    def ids(self) -> list[str]:
+        """The viewers that are remembered."""
+        with self._lock:
+            return [each for each in self._slots if not each.startswith("\0")]
+
     def forget(self, user_id: str) -> int:
         """Forget a viewer; says how many impressions."""
         with self._lock:

@@ -51,7 +51,8 @@ class Barred:
     store: CatalogueStore
     held: dict[str, State] = field(default_factory=dict)
     _standings: list[ref[Standing]] = field(default_factory=list, repr=False)
-    _writes: int = 0
+    _noted: dict[str, State] = field(default_factory=dict, repr=False)
+    """Written by this process since the last look at the store began."""
     _lock: Lock = field(default_factory=Lock, repr=False)
 
     def attach(self, standing: Standing) -> None:
@@ -63,28 +64,25 @@ class Barred:
     def note(self, states: Mapping[str, State]) -> None:
         """Count what was just written to the store."""
         with self._lock:
-            self._writes += 1
-            for video_id, state in states.items():
-                if state == FREE:
-                    self.held.pop(video_id, None)
-                else:
-                    self.held[video_id] = state
+            self._noted |= states
+            _put(self.held, states)
             self._mark(states)
 
     def refresh(self) -> None:
-        """Take over what the store holds; read again where this process wrote in between."""
-        while True:
-            before = self._writes
-            found = dict(_states(self.store))
-            with self._lock:
-                if self._writes != before:
-                    continue
-                freed = dict.fromkeys(self.held.keys() - found.keys(), FREE)
-                changed = {key: state for key, state in found.items() if self.held.get(key) != state}
-                self.held = found
-                if freed or changed:
-                    self._mark(freed | changed)
-                return
+        """Take over what the store holds; what this process writes meanwhile is newer than what it reads.
+
+        For one thread at a time.
+        """
+        with self._lock:
+            self._noted = {}
+        found = dict(_states(self.store))
+        with self._lock:
+            _put(found, self._noted)
+            freed = dict.fromkeys(self.held.keys() - found.keys(), FREE)
+            changed = {key: state for key, state in found.items() if self.held.get(key) != state}
+            self.held = found
+            if freed or changed:
+                self._mark(freed | changed)
 
     def _mark(self, states: Mapping[str, State]) -> None:
         for each in self._standings:
@@ -96,6 +94,14 @@ class Barred:
 def state_of(status: str | None, restricted: bool | None) -> State:
     """(active, restricted) of a row of the catalogue."""
     return (status or "active") == "active", bool(restricted)
+
+
+def _put(held: dict[str, State], states: Mapping[str, State]) -> None:
+    for video_id, state in states.items():
+        if state == FREE:
+            held.pop(video_id, None)
+        else:
+            held[video_id] = state
 
 
 def _states(store: CatalogueStore) -> Iterable[tuple[str, State]]:

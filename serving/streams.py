@@ -82,15 +82,19 @@ class Publisher:
         self._now = now
 
     def publish(self) -> int:
-        """Write what changed since the last time; says of how many entities."""
+        """Write what changed since the last time; says of how many entities. What fails is tried again."""
         written = 0
         for view, stream in self._streams.items():
             now = self._now()
             ids, rows, gone = stream.changes(now)
-            if ids:
-                self._packed.write_matrix(view, ids, rows, now, timedelta(minutes=LONGEST))
-            if gone:
-                self._packed.delete(view, gone)
+            try:
+                if ids:
+                    self._packed.write_matrix(view, ids, rows, now, timedelta(minutes=LONGEST))
+                if gone:
+                    self._packed.delete(view, gone)
+            except UpnextError:
+                stream.again(ids, gone)
+                raise
             written += len(ids) + len(gone)
         return written
 

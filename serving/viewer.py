@@ -29,7 +29,8 @@ class Viewer:
     past: Histories with B = 1, the newest ``SEEN`` videos; features float32[du], nan where unknown;
     features_at: when those held, µs since the epoch, 0 where there were none; now: µs since the epoch, in the
     release's time; seed: row of the video being looked at, -1 for none; kids: in kids mode; passed: int32[p],
-    rows shown lately and not clicked, one per impression, beside their age passed_age_s float32[p], seconds.
+    rows shown lately and not clicked, one per impression, beside their age passed_age_s float32[p], seconds;
+    lives_in: a region whose blocks hold where ``region`` names none.
     """
 
     user_id: str
@@ -37,6 +38,7 @@ class Viewer:
     past: Histories
     features: NDArray[np.float32]
     region: str | None = None
+    lives_in: str | None = None
     language: str | None = None
     device: str | None = None
     topics: tuple[str, ...] = ()

@@ -21,7 +21,8 @@ _SAYS: Mapping[int, str] = {
     414: "The URL is too long",
     422: "A parameter or the body is wrong",
     429: "The key has asked too often; go on after Retry-After seconds",
-    503: "No release is loaded yet, or a store does not answer; go on after Retry-After seconds",
+    503: "No release is loaded yet, or a store does not answer or cannot be read; "
+    "go on after Retry-After seconds",
 }
 _ALWAYS = (401, 403, 414, 422, 429, 503)
 _WITH_BODY = (400, 413)

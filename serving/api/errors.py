@@ -11,7 +11,7 @@ from starlette.routing import Match, Route
 
 from serving.problems import field_error, problem
 from serving.resources import Wrong
-from upnext.errors import AccessError, ReleaseError, UpnextError
+from upnext.errors import AccessError, DataError, ReleaseError, UpnextError
 
 RETRY_S = "2"
 """Seconds after which to try again what could not be answered now."""
@@ -35,7 +35,8 @@ def handle(app: FastAPI) -> None:
 
     @app.exception_handler(UpnextError)
     async def known(request: Request, error: UpnextError) -> Response:
-        status = 503 if isinstance(error, ReleaseError) else error.status
+        ours = isinstance(error, ReleaseError | DataError)  # what a client sends wrong is an InvalidRequest
+        status = 503 if ours else error.status
         return problem(status, str(error), headers={"Retry-After": RETRY_S} if status == 503 else None)
 
     @app.exception_handler(HTTPException)

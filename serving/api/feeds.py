@@ -70,6 +70,6 @@ def respond(running: Server, surface: str, asked: Asked, ask: Ask, about: str | 
     took = perf_counter() - start
     body = orjson.dumps(documents.recommendation(answer, 1e3 * took, asked.debug, cursor))
     running.telemetry.seconds.labels(surface).observe(took)
-    impressions = documents.shown(answer, asked.session_id, at)
+    impressions = documents.shown(answer, asked.session_id, at, asked.viewer)
     log = BackgroundTask(running.impressions.put, impressions)
     return Response(body, media_type="application/json", background=log)

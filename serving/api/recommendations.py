@@ -121,12 +121,15 @@ def router(server: Running) -> APIRouter:
 
     @routes.get("/trending", **feed)
     def trending(asked: Annotated[Asked, Query()]) -> Response:
-        """What is watched most now, in a region or everywhere; the same for every viewer."""
+        """What is watched most now, in a region or everywhere: the same for every viewer, less what the
+        viewer's profile rules out."""
         return respond(
             server(),
             "trending",
             asked,
-            lambda engine, page: engine.trending(asked.region, asked.count, page, device=asked.device),
+            lambda engine, page: engine.trending(
+                asked.region, asked.viewer, asked.count, page, device=asked.device
+            ),
         )
 
     return routes

@@ -9,24 +9,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from serving.api.errors import json_of
-from serving.problems import FieldError, problem
+from serving.problems import problem
 from serving.resources import MOST, Resource
-
-
-class RefusedDocument(BaseModel):
-    """Why one entry was refused."""
-
-    index: int
-    """Its place in the call."""
-    id: str | None
-    errors: list[FieldError]
-
-
-class Upsert(BaseModel):
-    """What became of the entries of one call."""
-
-    written: int
-    refused: list[RefusedDocument]
 
 
 async def upsert(request: Request, resource: Resource[Any]) -> Response:
@@ -38,9 +22,7 @@ async def upsert(request: Request, resource: Resource[Any]) -> Response:
     if not done.written:
         errors = [error for refused in done.refused for error in refused.errors]
         return problem(422, f"no {resource.kind} was written, {len(done.refused)} refused", errors)
-    refused = [RefusedDocument(index=each.index, id=each.id, errors=each.errors) for each in done.refused]
-    body = Upsert(written=done.written, refused=refused).model_dump()
-    return Response(orjson.dumps(body, default=str), media_type="application/json")
+    return Response(orjson.dumps(done.model_dump(), default=str), media_type="application/json")
 
 
 def document(made: BaseModel, status: int = 200) -> Response:

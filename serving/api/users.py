@@ -10,9 +10,9 @@ from serving.api.access import needs
 from serving.api.contract import json_body, listed, problems, ref
 from serving.api.errors import json_of
 from serving.api.running import Running
-from serving.api.upserts import Upsert, document, upsert
+from serving.api.upserts import document, upsert
 from serving.erasure import ErasureReceipt
-from serving.resources import MOST
+from serving.resources import MOST, Upsert
 from upnext.contracts import Id, User
 from upnext.keys import Scope
 

@@ -10,8 +10,8 @@ from serving.api.access import needs
 from serving.api.contract import json_body, listed, problems, ref
 from serving.api.errors import json_of
 from serving.api.running import Running
-from serving.api.upserts import Upsert, document, upsert
-from serving.resources import MOST
+from serving.api.upserts import document, upsert
+from serving.resources import MOST, Upsert
 from upnext.contracts import Id, Video
 from upnext.keys import Scope
 

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from threading import Lock
 
 import pyarrow as pa
 
@@ -64,6 +65,10 @@ class Board:
         self._asked: deque[tuple[datetime, Joined, Outcome]] = deque(maxlen=UNJUDGED)
         self._waiting: deque[dict[str, object]] = deque(maxlen=WAITING)
         self._told: set[tuple[str, str, str]] = set()
+        self._lock = Lock()
+        """Of the three above; short, since requests wait for it."""
+        self._moving = Lock()
+        """Held while something is between two of them, or being written: :meth:`forget` must not miss it."""
         self.failing = ""
         """Why the last look failed, or an experiment does not run; empty while all is well."""
 
@@ -129,7 +134,9 @@ class Board:
         """Remember an answer that may be somebody's first exposure of the day; :meth:`judge` finds out."""
         at, unit = self._clock(), outcome.viewer.user_id
         if any((_day(at), experiment.name, unit) not in self._told for experiment, _ in joined.picks):
-            self._asked.append((at, joined, outcome.light()))
+            light = outcome.light()
+            with self._lock:
+                self._asked.append((at, joined, light))
 
     def judge(self) -> None:
         """Note for each remembered answer the experiments that mattered to it, each once a day for its unit.
@@ -137,37 +144,57 @@ class Board:
         This takes the time of post-ranking for each variant, so no answer waits for it.
         """
         while self._asked:
-            at, joined, outcome = self._asked.popleft()
-            day, unit = _day(at), outcome.viewer.user_id
-            if len(self._told) >= WAITING:
-                self._told = set()  # the store counts each once anyway
-            for experiment, variant in joined.picks:
-                key = (day, experiment.name, unit)
-                if unit in experiment.overrides or key in self._told:
-                    continue
-                if outcome.mattered(experiment, self._others(joined, experiment, variant)):
-                    self._told.add(key)
-                    row = (*key, variant.name, at)
-                    self._waiting.append(dict(zip(EXPOSURES.names, row, strict=True)))
+            with self._moving:
+                self._judge_one()
+
+    def ids(self) -> set[str]:
+        """The units that something is remembered of."""
+        with self._moving, self._lock:
+            waiting = {str(row["user_id"]) for row in self._waiting}
+            return waiting | {each[2].viewer.user_id for each in self._asked} | {key[2] for key in self._told}
 
     def forget(self, user_id: str) -> int:
-        """Drop what waits of a unit; says how many exposures."""
-        kept = [row for row in self._waiting if row["user_id"] != user_id]
-        asked = [each for each in self._asked if each[2].viewer.user_id != user_id]
-        gone = len(self._waiting) - len(kept)
-        self._waiting, self._asked = deque(kept, WAITING), deque(asked, UNJUDGED)
+        """Drop what waits of a unit, and that it was told; says how many exposures."""
+        with self._moving, self._lock:
+            kept = [row for row in self._waiting if row["user_id"] != user_id]
+            asked = [each for each in self._asked if each[2].viewer.user_id != user_id]
+            gone = len(self._waiting) - len(kept)
+            self._waiting, self._asked = deque(kept, WAITING), deque(asked, UNJUDGED)
+            self._told = {key for key in self._told if key[2] != user_id}
         return gone
 
     def write(self, store: Experiments) -> int:
         """Write what waits; says how many exposures were new. They wait on when the store fails."""
-        rows = [self._waiting.popleft() for _ in range(len(self._waiting))]
-        if not rows:
-            return 0
-        try:
-            return store.expose(pa.Table.from_pylist(rows, schema=EXPOSURES))
-        except UpnextError:
-            self._waiting.extendleft(reversed(rows))
-            raise
+        with self._moving:
+            with self._lock:
+                rows = list(self._waiting)
+                self._waiting.clear()
+            if not rows:
+                return 0
+            try:
+                return store.expose(pa.Table.from_pylist(rows, schema=EXPOSURES))
+            except UpnextError:
+                with self._lock:
+                    self._waiting.extendleft(reversed(rows))
+                raise
+
+    def _judge_one(self) -> None:
+        with self._lock:
+            if not self._asked:
+                return
+            at, joined, outcome = self._asked.popleft()
+            if len(self._told) >= WAITING:
+                self._told = set()  # the store counts each once anyway
+        day, unit = _day(at), outcome.viewer.user_id
+        for experiment, variant in joined.picks:
+            key = (day, experiment.name, unit)
+            if unit in experiment.overrides or key in self._told:
+                continue
+            if outcome.mattered(experiment, self._others(joined, experiment, variant)):
+                row = (*key, variant.name, at)
+                with self._lock:
+                    self._told.add(key)
+                    self._waiting.append(dict(zip(EXPOSURES.names, row, strict=True)))
 
     def _configured(self, state: State, base: Loaded, picks: Sequence[Pick]) -> tuple[Loaded, Funnel]:
         """The release and the funnel of some variants, made once for each combination."""
@@ -180,7 +207,7 @@ class Board:
         values = parameters.merged(variant.parameters for _, variant in picks)
         named = state.releases.get(values.get(parameters.RELEASE, ""), base)
         loaded = base if named.version == base.version else named
-        funnel = parameters.applied(loaded.funnel, values)
+        funnel = parameters.applied(loaded.funnel.configured(base.funnel.config), values)
         state.made[key] = (base, loaded, funnel)
         return loaded, funnel
 

@@ -148,6 +148,34 @@ def test_what_is_dated_ahead_counts_as_of_now_and_what_is_too_old_not_at_all() -
     assert len(live) == 1
 
 
+def test_a_read_by_the_clock_of_another_day_takes_nothing_away() -> None:
+    live, day = LiveStream(VIDEO_STREAM), 24 * 60
+    slots, rows = live.follow(catalogue_of(2)), np.zeros(1, np.int32)
+    live.apply(["v000"], [StreamEvent("click", at(0))], at(0))
+    now = live.of(["v000"], at(1))
+    assert now.any()
+    for later in (61, day):
+        assert not live.of(["v000"], at(later)).any() and not live.of_rows(slots, rows, at(later)).any()
+    live.of(["v000"], at(-day))
+    np.testing.assert_array_equal(live.of(["v000"], at(1)), now)
+    live.apply(["v000"], [StreamEvent("click", at(1))], at(1))
+    found = live.of_rows(slots, rows, at(1))[0]
+    assert named(VIDEO_STREAM, found)["clicks_1h"] == pytest.approx(log(3))
+
+
+def test_a_clock_that_steps_back_by_a_day_counts_from_there() -> None:
+    live, back = LiveStream(VIDEO_STREAM), -24 * 60
+    live.apply(["old", "both"], [StreamEvent("click", at(0))] * 2, at(0))
+    live.changes(at(0))
+    live.apply(["both"], [StreamEvent("click", at(back))], at(back))
+    found = [named(VIDEO_STREAM, row)["clicks_1h"] for row in live.of(["old", "both"], at(back))]
+    assert found == pytest.approx([0, log(2)])
+    ids, _, gone = live.changes(at(back))
+    assert (ids, gone) == (["both"], ["old"])
+    assert named(VIDEO_STREAM, live.of(["both"], at(back + 5))[0])["clicks_5m"] == 0
+    assert live.changes(at(back + 60))[2] == ["both"] and len(live) == 0
+
+
 def test_a_thousand_rows_are_read_in_two_milliseconds() -> None:
     live, catalogue = LiveStream(VIDEO_STREAM), catalogue_of(1)
     ids = [f"x{n}" for n in range(20_000)]

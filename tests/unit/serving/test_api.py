@@ -7,7 +7,7 @@ import pytest
 from serving.api import create_app
 from tests.support.client import Client
 from upnext.contracts import Recommendation
-from upnext.errors import ReleaseError, StoreUnavailable
+from upnext.errors import CorruptData, ReleaseError, StoreUnavailable
 
 HOME, RELATED = "/api/v1/recommendations/home", "/api/v1/recommendations/related"
 TRENDING, EVENTS = "/api/v1/recommendations/trending", "/api/v1/events/engagement"
@@ -225,9 +225,19 @@ def test_before_a_release_is_loaded_the_service_says_so(client, server):
     assert client.post(EVENTS, json=event()).json()["accepted"] == 1
 
 
-def test_an_event_is_accepted_while_the_watch_history_is_away(client, server, monkeypatch):
+def test_a_store_that_is_broken_is_no_fault_of_the_client(client, server, monkeypatch):
+    def broken(ids):
+        raise CorruptData("platform.db is no database")
+
+    monkeypatch.setattr(server.stores.catalogue, "get", broken)
+    answer = client.get("/api/v1/videos/v001")
+    assert "no database" in problem_of(answer, 503)["detail"] and answer.headers["retry-after"]
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable, CorruptData])
+def test_an_event_is_accepted_while_the_watch_history_fails(client, server, monkeypatch, error):
     def away(events):
-        raise StoreUnavailable("the watch history is away")
+        raise error("the watch history is away")
 
     with monkeypatch.context() as patched:
         patched.setattr(server.stores.history, "add", away)

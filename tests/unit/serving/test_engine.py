@@ -111,12 +111,12 @@ def test_a_store_that_is_away_costs_only_what_it_knows(server, part):
 
 def test_trending_does_not_need_the_ranker_or_the_stores(server):
     with_funnel(server.engine, ranker=Broken())
-    answer = complete(server.engine.trending("SE", 20), 20)
+    answer = complete(server.engine.trending("SE", "ann", 20), 20)
     assert answer.trace.skipped == {} and answer.viewer.user_id == ""
 
 
 def test_trending_is_in_the_order_of_popularity(server):
-    answer = server.engine.trending("SE", 5)
+    answer = server.engine.trending("SE", None, 5)
     scores = server.engine.current.bundle.popularity.scores("SE")
     assert answer.slate.rows.tolist() == np.argsort(-scores)[:5].tolist()
 

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from components import feature_log
 from components.ingest import ingest
-from feature_repo.specs import USER_VIEW
+from feature_repo.specs import USER_STREAM, USER_VIEW
 from tests.contract.test_experiments import experiment
 from tests.contract.test_feature_log import answer
 from tests.unit.serving.test_api import event, now
@@ -17,6 +17,7 @@ from upnext.cli.main import cli
 from upnext.contracts import EVENTS, QUARANTINE, USERS
 from upnext.erased import Erased
 from upnext.errors import StoreUnavailable
+from upnext.experiments import parse
 from upnext.sources import open_source
 from upnext.sources.log import LogSource
 
@@ -236,6 +237,44 @@ def test_the_command_does_the_same(person, server, monkeypatch):
     assert told.exit_code == 0 and "lake             7" in told.stdout
     assert not any(known(server, WHO).values())
     assert '"lake":0' in CliRunner().invoke(cli, ["forget", WHO, "--json"]).stdout
+
+
+@pytest.fixture
+def remembered(server):
+    """In how many of this process's memories a user is."""
+    memories = (server.engine.shown, server.engine.streams.users, server.engine.experiments)
+    return lambda user: sum(user in memory.ids() for memory in memories)
+
+
+def test_what_another_process_erased_is_forgotten_here(person, server, remembered, monkeypatch):
+    variants = [
+        {"name": "control", "weight": 0.5},
+        {"name": "treatment", "weight": 0.5, "parameters": {"retrievers.new": 0.0}},
+    ]
+    given = {"name": "one", "layer": "one", "start": now(days=-1), "variants": variants}
+    server.stores.experiments.put(parse(given))
+    server.look_at_experiments()
+    for user in (WHO, "bob"):
+        person.get(HOME, params={"user_id": user, "count": 4})
+    server.impressions.flush()
+    person.post(LOG, json=event(user_id="bob"))  # the impressions are applied with it
+    server.engine.publisher().publish()
+    assert remembered(WHO) == remembered("bob") == 3
+
+    monkeypatch.setenv("UPNEXT_HOME", str(server.settings.home))
+    monkeypatch.setenv("UPNEXT_DATASET", "tiny")
+    assert CliRunner().invoke(cli, ["forget", WHO]).exit_code == 0
+    server.upkeep.once()
+    assert (remembered(WHO), remembered("bob"), server.trouble) == (0, 3, {})
+    server.engine.publisher().publish()
+    store = server.stores.online_features
+    (view,) = (view for view in store.views() if view.startswith(f"{USER_STREAM.name}@"))
+    gone, kept = store.get(view, [WHO, "bob"])
+    assert gone is None and kept is not None
+
+    person.post(LOG, json=event(user_id=WHO, timestamp=now(seconds=1)))
+    server.upkeep.once()
+    assert remembered(WHO) == 1, "who comes back is a new user, and is erased once"
 
 
 def test_a_person_is_another_after_the_erasure(server):

@@ -97,7 +97,7 @@ def test_answers_of_several_layouts_share_an_append(server, known):
 def test_a_stranger_has_no_snapshot_and_a_shelf_no_features(server):
     stranger = documents.shown(server.engine.home(None, 5), None)
     assert impressions.logged([stranger])["user_snapshot"].null_count == 5
-    assert documents.shown(server.engine.trending(None, 5), None).features is None
+    assert documents.shown(server.engine.trending(None, "ann", 5), None).features is None
 
 
 @pytest.mark.parametrize(("share", "low", "high"), [(0.0, 0, 0), (0.3, 40, 80), (1.0, 200, 200)])

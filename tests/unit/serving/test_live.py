@@ -11,7 +11,7 @@ from serving.live import Live, load_state, save_state
 from serving.trending import LiveCounts
 from tests.support.videos import catalogue_of
 from upnext.contracts import Event
-from upnext.errors import StoreUnavailable
+from upnext.errors import CorruptData, StoreUnavailable
 from upnext.settings import Settings
 from upnext.stores import connect
 
@@ -160,10 +160,11 @@ def test_impressions_are_written_in_order_with_position_and_propensity(stores):
     assert {e["session_id"] for e in events} == {"s"}
 
 
-def test_impressions_that_cannot_be_written_are_counted():
+@pytest.mark.parametrize("error", [StoreUnavailable, CorruptData])
+def test_impressions_that_cannot_be_written_are_counted(error):
     class Down:
         def append(self, events):
-            raise StoreUnavailable("away")
+            raise error("away")
 
     lost = []
     impressions = ImpressionLog(Down(), Down(), on_drop=lost.append)

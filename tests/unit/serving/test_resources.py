@@ -94,6 +94,30 @@ def test_bulk_takes_the_good_and_names_the_others(client):
     assert users.json() == {"written": 1_000, "refused": []}
 
 
+def test_bulk_reads_the_catalogue_once_and_keeps_the_first_times(client, server, monkeypatch):
+    client.send("PUT", f"{VIDEOS}/a", json={"uploaded_at": "2026-01-01T00:00:00Z"})
+    get, asked = server.stores.catalogue.get, []
+
+    def counted(ids):
+        asked.append(list(ids))
+        return get(ids)
+
+    monkeypatch.setattr(server.stores.catalogue, "get", counted)
+    entries = [
+        {"video_id": "a"},
+        {"video_id": "b"},
+        {"video_id": 3},
+        {},
+        "c",
+        {"video_id": "a", "title": "A"},
+    ]
+    answer = client.post(f"{VIDEOS}:bulk", json=entries).json()
+    assert (answer["written"], [each["index"] for each in answer["refused"]]) == (3, [2, 3, 4])
+    assert asked == [["a", "b"]]
+    made = client.get(f"{VIDEOS}/a").json()
+    assert (made["title"], made["uploaded_at"]) == ("A", "2026-01-01T00:00:00Z")
+
+
 @pytest.mark.parametrize("body", [[], {}, [{"video_id": "v"}] * 1_001, ["x"]])
 def test_a_bulk_call_of_nothing_good_is_a_problem(client, body):
     fields_of(client.post(f"{VIDEOS}:bulk", json=body))
@@ -134,26 +158,32 @@ def test_what_was_barred_stays_so_in_the_next_release(client, server, bundle):
     assert "v007" not in everything(client)
 
 
-def test_a_write_during_a_poll_is_not_lost(bundle, server):
-    """The poll reads the store before the write, and ends after it."""
+def test_writes_during_a_poll_are_not_lost_and_do_not_hold_it_up(bundle, server):
+    """The poll reads the store before the writes, and ends after them, however steadily they come."""
     standing = Standing.of(bundle.catalogue, np.zeros(len(bundle.catalogue), bool))
+    states = {"v001": (False, False), "v002": (True, False)}
+    server.videos.put("v002", {"status": "blocked"})
 
     class Slow:
         reads = 0
 
         def barred(self):
             self.reads += 1
+            assert self.reads <= 2, "once a poll"
             found = server.stores.catalogue.barred()
             if self.reads == 1:
                 server.videos.put("v001", {"status": "blocked"})
-                barred.note({"v001": (False, False)})
+                server.videos.put("v002", {})
+            barred.note(states)
             return found
 
     barred = Barred(Slow())
     barred.attach(standing)
-    barred.refresh()
-    assert barred.store.reads == 2
-    assert not standing.active[bundle.catalogue.rows(["v001"])[0]]
+    for reads in (1, 2):
+        barred.refresh()
+        active = standing.active[bundle.catalogue.rows(list(states))]
+        assert (barred.store.reads, active.tolist()) == (reads, [False, True])
+        assert barred.held == {"v001": (False, False)}
 
 
 def test_a_video_that_the_release_itself_bars_is_not_freed(bundle):

@@ -74,6 +74,7 @@ def test_parameters_reach_the_release_that_serves(server):
     engine.configure(FunnelConfig(Rules(creator_run=1), weights={"exposure": 0.0}))
     assert engine.current.funnel.config.rules.creator_run == 1
     assert engine.current.funnel.ranker.weights.exposure == 0
+    assert "mark_index" in vars(engine.current), "else the next page hashes the whole catalogue"
     assert before.funnel.ranker.weights.exposure > 0  # a request that began before keeps what it has
     assert len(engine.home("ann", 5).slate) == 5
 

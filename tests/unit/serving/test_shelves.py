@@ -2,6 +2,8 @@
 
 import pytest
 
+from tests.support.bundles import tiny_bundle
+from tests.support.videos import catalogue_of
 from tests.unit.serving.test_api import event, ids, problem_of
 
 SHELVES = "/api/v1/recommendations"
@@ -37,6 +39,34 @@ def test_because_you_watched_is_about_a_video_of_the_past(client):
     assert {item["category"] for item in answer.json()["items"]} == {"topic4"}
     named = client.get(f"{SHELVES}/because-you-watched", params={"video_id": "v011"})
     assert named.json()["about"] == "v011"
+
+
+def test_trending_keeps_the_rules_of_the_viewers_profile(client, server, tmp_path):
+    """Everybody's list, less what kids mode and the blocks of a region rule out; a region asked for wins."""
+    for_kids = [number % 2 == 0 for number in range(40)]
+    blocked = [["SE"] if number < 30 else [] for number in range(40)]
+    catalogue = catalogue_of(40, made_for_kids=for_kids, blocked_regions=blocked)
+    server.engine.use(tiny_bundle(tmp_path, catalogue=catalogue), "kids")
+    client.send("PUT", "/api/v1/users/kim", json={"kids_mode": True})
+    client.send("PUT", "/api/v1/users/sven", json={"region": "SE"})
+
+    def trending(**params):
+        return ids(client.get(f"{SHELVES}/trending", params={"count": 40, **params}))
+
+    everybodys = trending()
+    assert len(everybodys) == 40 and trending(user_id="nobody") == everybodys
+    assert trending(user_id="kim") == [each for each in everybodys if int(each[1:]) % 2 == 0]
+    assert trending(user_id="sven") == [each for each in everybodys if int(each[1:]) >= 30]
+    assert trending(user_id="sven", region="NO") == trending(region="NO") != everybodys
+
+
+def test_what_trending_showed_is_logged_for_who_saw_it(client, server):
+    client.get(f"{SHELVES}/trending", params={"user_id": "ann", "session_id": "s1", "count": 2})
+    server.impressions.flush()
+    rows = server.stores.event_log.read().events.to_pylist()
+    assert [(row["user_id"], row["session_id"], row["surface"]) for row in rows] == [
+        ("ann", "s1", "trending")
+    ] * 2
 
 
 def test_a_topic_shelf_holds_that_topic_alone(client):

@@ -5,10 +5,11 @@ import pyarrow as pa
 
 from models.exposure import Exposure
 from serving.exposure import HOUR_US, LiveExposure, Seen
-from serving.inventory import Inventory
+from serving.server import Server
 from serving.shown import ShownLately
 from tests.support.videos import NOW, catalogue_of
 from upnext.contracts import EVENTS, UtcTime
+from upnext.settings import Settings
 
 CATALOGUE = catalogue_of(4)
 SECOND = 1_000_000
@@ -37,6 +38,14 @@ def events(*rows):
         ],
         schema=EVENTS,
     )
+
+
+def just_shown(server, video, times):
+    """Impressions of one video by the release's clock."""
+    table = events(*[("ann", "impression", video, 0, None)] * times)
+    at = table.schema.get_field_index("timestamp")
+    now = server.engine.current.clock.now()
+    return table.set_column(at, EVENTS.field(at), pa.array([now] * times, UtcTime))
 
 
 def shown_to(memory, user):
@@ -93,17 +102,30 @@ def test_exposure_counts_impressions_and_long_views():
     live = LiveExposure()
     live.add(seen, CATALOGUE)
     base = Exposure(np.asarray([5, 5, 5, 5], np.int32), np.asarray([1, 1, 1, 1], np.int32))
-    total = live.onto(base, CATALOGUE, NOW - HOUR_US)
+    total = live.follow(base, CATALOGUE, NOW - HOUR_US)
     assert (total.impressions.tolist(), total.successes.tolist()) == ([7, 5, 5, 5], [2, 1, 1, 1])
     assert base.impressions.tolist() == [5] * 4, "the release's own counts stay as they are"
-    later = live.onto(base, CATALOGUE, NOW + HOUR_US)
+    later = live.follow(base, CATALOGUE, NOW + HOUR_US)
     assert later.impressions.tolist() == [5] * 4, "what the release knows already is not counted again"
-    restored = LiveExposure()
-    restored.restore(live.state())
+    live.add(seen, CATALOGUE)
+    assert (total.impressions.tolist(), total.successes.tolist()) == ([9, 5, 5, 5], [3, 1, 1, 1])
+    assert later.impressions.tolist() == [5] * 4
+
+
+def test_exposure_that_is_restored_reaches_the_releases_in_use():
+    """A restart loads the release first, and then the counts; a release may have another catalogue."""
+    live, restored = LiveExposure(), LiveExposure()
+    fewer = catalogue_of(2)
+    followed = [restored.follow(Exposure.none(len(of)), of, NOW - HOUR_US) for of in (CATALOGUE, fewer)]
+    live.add(Seen.of(events(*[("ann", "impression", "v003", 3, None)] * 2), CATALOGUE), CATALOGUE)
+    live.add(Seen.of(events(("ann", "watch", "v001", 2, 31)), CATALOGUE), CATALOGUE)
+    for _ in range(2):
+        restored.restore(live.state())
+        assert [each.impressions.tolist() for each in followed] == [[0, 0, 0, 2], [0, 0]]
+        assert [each.successes.tolist() for each in followed] == [[0, 1, 0, 0], [0, 1]]
     assert restored.hours == live.hours
-    inventory = Inventory.of(CATALOGUE, np.ones((4, 2), np.float32), total)
-    inventory.expose(seen.rows, seen.well)
-    assert (inventory.exposure.impressions[0], inventory.exposure.successes[0]) == (9, 3)
+    restored.add(Seen.of(events(("bob", "impression", "v001", 1, None)), CATALOGUE), CATALOGUE)
+    assert [each.impressions.tolist() for each in followed] == [[0, 1, 0, 2], [0, 1]]
 
 
 def test_exposure_is_forgotten_after_a_week():
@@ -119,11 +141,27 @@ def test_an_impression_without_a_click_lowers_the_video_in_the_next_feed(server)
     first = server.engine.home("ann", 20)
     ids = server.engine.current.bundle.catalogue.ids
     top = str(ids[first.slate.rows[0]])
-    now = server.engine.current.clock.now()
-    rows = [("ann", "impression", top, 0, None)] * 10
-    table = events(*rows)
-    at = table.schema.get_field_index("timestamp")
-    table = table.set_column(at, EVENTS.field(at), pa.array([now] * len(rows), UtcTime))
-    server.engine.count_live(table)
+    server.engine.count_live(just_shown(server, top, 10))
     second = server.engine.home("ann", 20)
     assert top not in [str(ids[row]) for row in second.slate.rows[:5]]
+
+
+def test_a_restart_remembers_what_was_shown(bundle, tmp_path):
+    settings = Settings(home=tmp_path, dataset="tiny")
+    counts = []
+    for restarted in (False, True):
+        server = Server(settings, str(bundle.folder), open_without_keys=True)
+        server.watcher.look()
+        server._follow()
+        if not restarted:
+            server.engine.count_live(just_shown(server, "v003", 4))
+        counts.append(server.engine.current.funnel.inventory.exposure.impressions[3])
+        server.stop()
+    assert counts == [bundle.exposure.impressions[3] + 4] * 2
+
+
+def test_a_release_beside_the_champion_hears_of_what_is_shown(server, bundle):
+    beside = server.engine.prepare(bundle, "beside")
+    server.engine.count_live(just_shown(server, "v003", 4))
+    assert beside.funnel.inventory.exposure.impressions[3] == bundle.exposure.impressions[3] + 4
+    beside.features.close()

@@ -12,6 +12,7 @@ from serving.live import Live
 from serving.streams import Publisher, Streams
 from tests.support.videos import catalogue_of
 from upnext.contracts import Event
+from upnext.errors import StoreUnavailable
 from upnext.settings import Settings
 from upnext.stores import connect
 
@@ -78,6 +79,34 @@ def test_what_changed_is_published_and_what_is_over_removed(stores):
     np.testing.assert_allclose(rows, streams.videos.of(["v001"], NOW_US), rtol=1e-3)
     now[0] += 61 * MINUTE_US
     assert publisher.publish() == 2
+    assert packed.count(VIDEO_STREAM.name) == packed.count(USER_STREAM.name) == 0
+
+
+def test_what_could_not_be_published_is_published_later(stores, monkeypatch):
+    streams, now = Streams(), [NOW_US]
+    publisher = Publisher(streams, stores.online_features, lambda: now[0])
+    packed = PackedFeatures(
+        stores.online_features, {name: spec_layout(spec) for name, spec in STREAMS.items()}
+    )
+
+    def away(*args, **kwargs):
+        raise StoreUnavailable("the online store is away")
+
+    def fails(write):
+        with monkeypatch.context() as patched:
+            patched.setattr(stores.online_features, write, away)
+            with pytest.raises(StoreUnavailable):
+                publisher.publish()
+
+    stores.event_log.append([event(1)])
+    follow(stores, streams).catch_up(10)
+    fails("put")
+    assert publisher.publish() == 2 and publisher.publish() == 0
+    assert packed.count(VIDEO_STREAM.name) == packed.count(USER_STREAM.name) == 1
+    streams.users.forget("u")
+    now[0] += 61 * MINUTE_US
+    fails("delete")
+    assert publisher.publish() == 2 and publisher.publish() == 0, "both gone, and nobody is no entity"
     assert packed.count(VIDEO_STREAM.name) == packed.count(USER_STREAM.name) == 0
 
 

@@ -1,13 +1,17 @@
 """Requests get their variants, and are exposed exactly where a variant could have changed the answer."""
 
-from dataclasses import replace
+import sys
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from threading import Thread
 
 import pytest
 
 from serving.deadlines import Trace
+from serving.experiments.board import Board, Joined
+from serving.rules import FunnelConfig, Limits
 from tests.support.bundles import tiny_bundle
-from tests.support.videos import past_of
+from tests.support.videos import past_of, viewer_of
 from upnext.errors import NotFound, StoreUnavailable
 from upnext.experiments import parse
 
@@ -148,7 +152,7 @@ def test_once_a_day_and_never_testers(server, board):
 
 def test_trending_has_no_unit_and_no_experiment(server):
     started(server, treatment={"retrievers.trending": 0.0})
-    assert server.engine.trending("SE", 10).experiments == {}
+    assert server.engine.trending("SE", "ann", 10).experiments == {}
 
 
 def test_stopping_gives_everybody_the_plain_funnel_again(server):
@@ -232,6 +236,19 @@ def test_what_is_blocked_goes_from_the_release_beside_too(server, tmp_path):
     assert shown not in other.catalogue.ids[again.slate.rows].tolist()
 
 
+def test_an_operators_parameters_hold_for_the_release_beside_too(server, tmp_path):
+    """Else a test of a release would be one of the parameters besides."""
+    other = tiny_bundle(tmp_path, videos=40, seed=1)
+    started(server, treatment={"release": str(other.folder)}, overrides={"tester": "treatment"})
+    limits = Limits(candidates=20, retrieve_s=10, rank_s=10)
+    before = server.engine.home("tester", 5)
+    server.engine.configure(FunnelConfig(limits=limits, weights={"like": 9.0}))
+    answer = server.engine.home("tester", 5)
+    assert (before.trace.counts["pool"], answer.trace.counts["pool"]) == (40, 20)
+    funnel = next(funnel for _, _, funnel in server.engine.experiments._state.made.values())
+    assert funnel.ranker.override == {"like": 9.0}
+
+
 def test_who_is_forgotten_is_not_exposed_any_more(server, board):
     started(server, treatment={"retrievers.new": 0.0})
     for unit in ("u00", "u01"):
@@ -240,3 +257,89 @@ def test_who_is_forgotten_is_not_exposed_any_more(server, board):
     board.judge()
     assert board.forget("u01") == 1
     assert exposed(server) == set()
+
+
+def test_who_was_forgotten_is_a_new_unit_the_same_day(server, board):
+    started(server, treatment={"retrievers.new": 0.0})
+    for _ in range(2):
+        server.engine.home("u00", 5)
+        assert len(exposed(server)) == 1
+        board.forget("u00")
+        assert server.stores.experiments.forget("u00") == 1
+
+
+@dataclass
+class Answered:
+    """An outcome that matters; ``meanwhile`` happens while that is found out."""
+
+    viewer: object
+    meanwhile: object = None
+
+    def light(self):
+        return self
+
+    def mattered(self, experiment, others):
+        if self.meanwhile:
+            self.meanwhile()
+        return True
+
+
+@pytest.fixture
+def joined():
+    """What a unit takes part in."""
+    variants = [{"name": name, "weight": 0.5} for name in ("control", "treatment")]
+    experiment = parse({"name": "one", "layer": "one", "start": NOW, "variants": variants})
+    return Joined(None, [(experiment, experiment.variants[0])])
+
+
+def test_nobody_is_missed_who_is_being_judged(joined):
+    board, erasing = Board(), []
+
+    def erase():
+        erasing.append(Thread(target=board.forget, args=("u",)))
+        erasing[0].start()
+        erasing[0].join(0.2)  # it must wait until the answer is judged
+
+    board.expose(joined, Answered(replace(viewer_of(), user_id="u"), erase))
+    board.judge()
+    erasing[0].join()
+    assert not board._waiting and not board._told
+
+
+def test_nobody_is_missed_whose_exposure_is_being_written(joined):
+    board, erasing = Board(), []
+
+    class Away:
+        def expose(self, rows):
+            erasing.append(Thread(target=board.forget, args=("u",)))
+            erasing[0].start()
+            erasing[0].join(0.2)
+            raise StoreUnavailable("away")
+
+    board.expose(joined, Answered(replace(viewer_of(), user_id="u")))
+    board.judge()
+    with pytest.raises(StoreUnavailable):
+        board.write(Away())
+    erasing[0].join()
+    assert not board._waiting
+
+
+def test_answers_go_on_while_somebody_is_forgotten(joined):
+    board, answered, held = Board(), Answered(viewer_of()), sys.getswitchinterval()
+    stop = []
+
+    def answers():
+        while not stop:
+            board.expose(joined, answered)
+
+    sys.setswitchinterval(1e-6)
+    answering = Thread(target=answers)
+    answering.start()
+    try:
+        for number in range(300):
+            board.forget(f"u{number}")
+    finally:
+        stop.append(True)
+        answering.join()
+        sys.setswitchinterval(held)
+    assert all(each[2] is answered for each in board._asked)
