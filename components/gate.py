@@ -2,11 +2,14 @@
 
 What is judged is what would serve: the bundle is put together, and ``upnext recommend`` runs its whole
 funnel as of the hold-out's first moment. Beside it, on the same users, stand popularity, random and the
-champion. A candidate is refused when its interval lies wholly below popularity's or the champion's.
+champion, bound anew as of that moment and searched exactly, as the candidate is: they differ in nothing but
+what they have learned. A candidate is refused when its interval lies wholly below popularity's or the
+champion's.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +20,15 @@ from numpy.typing import NDArray
 from components.evaluation import Holdout, Judge, Scores, place_slates, score
 from components.pipeline import Job, Outcome
 from components.recommending import recommend
-from components.release import bind
+from components.release import bind, rebind
+from feature_repo.layout import layouts
+from feature_repo.specs import USER, VIDEO
 from models.bootstrap import Comparison, compare
+from models.bundle import Manifest
 from models.dataset import Dataset
 from upnext.releases import Releases
 from upnext.sources import open_source
+from upnext.stores import connect
 
 BASELINES = ("popularity", "random")
 MEASURES = ("watch_time_per_slot_s", "ndcg_at_10")
@@ -38,7 +45,7 @@ def gate(job: Job) -> Outcome:
     ids = data.catalogue.table["video_id"].combine_chunks()
 
     slates = _recommend(job, candidate, ("funnel", *BASELINES), holdout, ids, replay=judge is None)
-    champion = Releases(job.settings).version("champion")
+    version, champion, about = champion_then(job, holdout.since)
     if champion is not None:
         judged = _recommend(job, champion, ("funnel", "popularity"), holdout, ids, replay=judge is None)
         slates["champion"] = judged["funnel"]
@@ -66,9 +73,10 @@ def gate(job: Job) -> Outcome:
                 for end, value in zip(("low", "mean", "high"), _lift(each), strict=True)
             },
         },
-        params={"champion": champion or "none", "holdout_since": holdout.since.isoformat()},
+        params={"champion": version, "holdout_since": holdout.since.isoformat()},
         details={
             "reasons": reasons,
+            "champion": about,
             "watch_time": "asked of the simulator" if judge else "replayed on what was shown",
             "policies": {name: _means(each) for name, each in scores.items()},
             "comparisons": {name: asdict(each) for name, each in comparisons.items()},
@@ -85,6 +93,35 @@ def refusals(comparisons: Mapping[str, Comparison]) -> list[str]:
         for name, each in comparisons.items()
         if each.difference_interval[1] < 0
     ]
+
+
+def champion_then(job: Job, since: datetime) -> tuple[str, Path | None, str]:
+    """The champion's version, a bundle of it as of the hold-out's start, and what there is to say of it.
+
+    A champion of a late interval would know the hold-out by its popularity and features; that of an early
+    one would be the worse for its age, which any candidate cures. So each is bound anew. What cannot be bound
+    anew is what it has learned: from the hold-out itself, or of features that lie otherwise today. Such a
+    champion is no rival: ``none``, None and why.
+    """
+    releases = Releases(job.settings)
+    version = releases.version("champion")
+    if version is None:
+        return "none", None, "there is none"
+    folder = releases.resolve(version).path
+    manifest = Manifest.read(folder)
+    changed = [view for view in (USER.name, VIDEO.name) if not _laid_out_as_now(manifest, view)]
+    if manifest.learned_until > since:
+        why = f"it has learned until {manifest.learned_until.isoformat()}, from days that are judged on"
+    elif changed:
+        why = f"it reads {' and '.join(changed)} in another layout"
+    else:
+        with connect(job.settings) as stores:
+            return version, rebind(stores.lake, folder, since, job.out / "champion"), f"version {version}"
+    return "none", None, f"version {version} is left out: {why}"
+
+
+def _laid_out_as_now(manifest: Manifest, view: str) -> bool:
+    return manifest.layouts[view].hash == layouts()[view].hash
 
 
 def _recommend(
