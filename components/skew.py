@@ -80,11 +80,11 @@ class SkewReport:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Figures for MLflow, which takes no ``=`` in a name."""
+        """Figures for MLflow."""
         worst = max((each.share for each in self.features), default=0.0)
         told = {"rows": float(self.rows), "worst_share": worst}
         for each in self.features:
-            name = f"{each.block}.{each.name}".replace("=", "_")
+            name = f"{each.block}.{each.name}"
             told |= {f"share.{name}": each.share, f"distance.{name}": each.distance}
         return told
 
