@@ -68,6 +68,8 @@ class Step:
     about: str
     tracked: bool = False
     """Whether each run is recorded in MLflow."""
+    settings: tuple[str, ...] = ()
+    """Settings that it reads, beside its own part of ``training`` and where things are."""
 
     def load(self) -> Callable[[Job], Outcome]:
         module, function = self.function.split(":")
@@ -77,10 +79,29 @@ class Step:
 
 STEPS = (
     Step("ingest", "components.steps:ingest", (), "Read what is new into the lake's Delta tables"),
-    Step("visual", "components.visual:visual", ("ingest",), "Read the thumbnails", tracked=True),
+    Step(
+        "visual",
+        "components.visual:visual",
+        ("ingest",),
+        "Read the thumbnails",
+        tracked=True,
+        settings=("visual_backbone",),
+    ),
     Step("features", "components.steps:features", ("ingest", "visual"), "Compute feature snapshots"),
-    Step("materialise", "components.steps:materialise", ("features",), "Fill the online stores"),
-    Step("skew", "components.skew:skew", ("features",), "Compare logged features with recomputed ones"),
+    Step(
+        "materialise",
+        "components.steps:materialise",
+        ("features",),
+        "Fill the online stores",
+        settings=("history_days",),
+    ),
+    Step(
+        "skew",
+        "components.skew:skew",
+        ("features",),
+        "Compare logged features with recomputed ones",
+        settings=("history_days", "skew_threshold"),
+    ),
     Step(
         "examples",
         "components.steps:examples",
@@ -93,6 +114,7 @@ STEPS = (
         ("ingest", "examples"),
         "Hold the data against its suites, stop if it is unfit",
         tracked=True,
+        settings=("event_retention_days",),
     ),
     Step("als", "components.steps:als", ("examples", "validate"), "Factorise who watched what", tracked=True),
     Step(

@@ -112,6 +112,29 @@ def test_changed_settings_run_a_step_and_those_after_it_again(fake, run: Run) ->
     assert not run("gate", train={"lr": 0.2}, other={"lr": 1}).fresh
 
 
+def test_a_changed_setting_runs_those_again_that_read_it(
+    fake, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = ("skew_threshold", "visual_backbone")
+    table = {**pipeline.BY_NAME, "train": replace(pipeline.BY_NAME["train"], settings=read)}
+    monkeypatch.setattr(pipeline, "BY_NAME", table)
+
+    def fresh(**changed: object) -> list[str]:
+        own = settings.model_copy(update=changed)
+        return [name for name in ("train", "gate") if runner.run_step(own, name, "world:", T).fresh]
+
+    runner.run_step(settings, "ingest", "world:", T)
+    assert fresh() == ["train", "gate"]
+    assert fresh(near_cache_mb=1) == []
+    assert fresh(skew_threshold=0.5) == ["train", "gate"]
+    network = tmp_path / "net.onnx"
+    network.write_bytes(b"one")
+    assert fresh(visual_backbone=network) == ["train", "gate"]
+    assert fresh(visual_backbone=network) == []
+    network.write_bytes(b"another")
+    assert fresh(visual_backbone=network) == ["train", "gate"]
+
+
 def test_a_new_version_of_the_data_runs_every_step_again(fake, run: Run) -> None:
     for name in ("ingest", "train", "gate"):
         run(name)
