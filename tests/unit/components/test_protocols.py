@@ -65,6 +65,15 @@ def test_a_fifth_is_hidden_of_users_who_are_not_learned_from() -> None:
     assert held_users(log_of(rows, users=20), 100, seed=0).users.tolist() == split.users.tolist()
 
 
+def test_the_tenth_is_of_all_users_and_the_sample_is_of_the_tenth() -> None:
+    rows = [(user, video, video, 1.0) for user in range(200) for video in range(10)]
+    whole, some = (held_users(log_of(rows, users=200), sample, seed=0) for sample in (200, 15))
+    assert (len(whole.users), len(some.users)) == (20, 15)
+    assert set(some.users) < set(whole.users)
+    assert len(some.learned) == len(whole.learned) == 1_800
+    assert set(some.shown.user) == set(some.hidden.user) == set(some.users)
+
+
 def test_nobody_to_judge_on_is_an_error() -> None:
     with pytest.raises(EmptyData, match="no user liked 5 videos"):
         last_of_each(log_of([(0, 0, 1, 1.0)], users=1), 10, 0)
