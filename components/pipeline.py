@@ -158,3 +158,12 @@ def find(name: str) -> Step:
     if name not in BY_NAME:
         raise ConfigError(f"step is {name!r}: it is one of {', '.join(BY_NAME)}")
     return BY_NAME[name]
+
+
+def up_to(name: str) -> list[Step]:
+    """The step of that name after all that it needs, in an order in which each finds its inputs."""
+    wanted = {find(name).name}
+    for step in reversed(STEPS):
+        if step.name in wanted:
+            wanted |= set(step.needs)
+    return [step for step in STEPS if step.name in wanted]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from components.pipeline import STEPS, Job, find
+from components.pipeline import STEPS, Job, find, up_to
 from upnext.errors import ConfigError
 from upnext.settings import Settings
 
@@ -40,6 +40,16 @@ def test_every_setting_that_a_step_reads_is_named() -> None:
     files = [file for file in folder.rglob("*.py") if file.name != "commands.py"]
     found = {name for file in files for name in re.findall(r"settings\.(\w+)", file.read_text())}
     assert found & set(Settings.model_fields) - {"training"} == read
+
+
+def test_what_a_step_needs_is_run_before_it_and_nothing_else() -> None:
+    names = [step.name for step in up_to("als")]
+    assert names == ["ingest", "visual", "features", "skew", "examples", "validate", "als"]
+    assert [step.name for step in up_to("ingest")] == ["ingest"]
+    release = ["ingest", "visual", "features", "skew", "examples", "validate", "als", "two_tower", "ranker"]
+    assert [step.name for step in up_to("release")] == [*release, "gate", "index", "release"]
+    with pytest.raises(ConfigError, match="step is 'tarin'"):
+        up_to("tarin")
 
 
 def test_an_unknown_step_is_named_with_the_known_ones() -> None:

@@ -3,6 +3,7 @@
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace as Namespace
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,7 @@ from click.testing import CliRunner
 
 from components.commands import evaluate
 from components.ingest import ingest
-from components.pipeline import Job
+from components.pipeline import Job, up_to
 from components.protocols import PROTOCOLS, load
 from components.protocols.cold_start import cold_start
 from components.protocols.off_policy import DRAWS, Slots, asked, chance
@@ -179,6 +180,23 @@ def test_content_finds_films_that_nobody_has_watched(films, tmp_path, monkeypatc
     measure = "recall@2, among the held-out videos"
     assert report.find(measure, "two_tower").value > report.find(measure, "random").value + 0.15
     assert report.notes[0].startswith("4 of 40 videos held out")
+
+
+def test_a_protocol_runs_the_steps_that_it_needs_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[str, datetime | None]] = []
+
+    def start(settings: Settings, name: str, source: str, until: datetime | None, force: bool) -> Namespace:
+        told.append((name, until))
+        return Namespace(until=UNTIL.isoformat())
+
+    monkeypatch.setattr("components.runner.start_step", start)
+    made = Prepared.of(Settings(home=tmp_path), "world:", "holdout", "ranker", sample=1, seed=0)
+    assert made.job.until == UNTIL
+    assert told[0] == ("ingest", None) and {until for _, until in told[1:]} == {UNTIL}
+    assert [name for name, _ in told] == [step.name for step in up_to("ranker")]
+    assert "materialise" not in dict(told)
 
 
 def test_every_protocol_is_documented_and_loads() -> None:
