@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from upnext.errors import ConfigError
+from upnext.errors import ConfigError, UpnextError
 from upnext.settings import Settings
 
 
@@ -54,6 +54,8 @@ class Outcome:
     """Anything else worth keeping, as JSON."""
     artifacts: tuple[str, ...] = ()
     """Folders below the step's own that MLflow keeps too, where the step is tracked."""
+    refused: UpnextError | None = None
+    """Raised once the run is tracked, and leaves the step undone: what is refused is worth comparing too."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class Step:
     """Steps whose output it reads."""
     about: str
     tracked: bool = False
-    """Whether each run is recorded in MLflow."""
+    """Whether each run that has figures is recorded in MLflow."""
     settings: tuple[str, ...] = ()
     """Settings that it reads, beside its own part of ``training`` and where things are."""
 
@@ -100,6 +102,7 @@ STEPS = (
         "components.skew:skew",
         ("features",),
         "Compare logged features with recomputed ones",
+        tracked=True,
         settings=("history_days", "skew_threshold"),
     ),
     Step(

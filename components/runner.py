@@ -147,8 +147,10 @@ def _run(settings: Settings, step: Step, job: Job, inputs: str) -> Report:
     started = time.perf_counter()
     outcome = step.load()(job)
     report = _report(step, job.source, job.until, inputs, outcome, time.perf_counter() - started)
-    if step.tracked:
+    if step.tracked and report.metrics:
         _track(settings, report, job.out, outcome.artifacts)
+    if outcome.refused is not None:
+        raise outcome.refused
     written = job.out / f".{REPORT}"  # renamed when it is whole, as its presence says that the step is done
     written.write_text(json.dumps(asdict(report), indent=1, default=str))
     written.replace(job.out / REPORT)

@@ -21,7 +21,6 @@ from components.feature_log import TABLE
 from components.pipeline import Job, Outcome
 from components.recompute import Compared, LeftOut, Recompute
 from models.bundle import Bundle
-from upnext import tracking
 from upnext.contracts import LOGGED_FEATURES
 from upnext.errors import NotFound, ReleaseError, SkewFound
 from upnext.ports import Lake
@@ -68,15 +67,21 @@ class SkewReport:
         """Features of which more than a share of the values differ."""
         return [feature for feature in self.features if feature.share > threshold]
 
-    def require(self, threshold: float) -> None:
-        """Raise SkewFound, naming each feature above a threshold."""
+    def refused(self, threshold: float) -> SkewFound | None:
+        """The error that names each feature above a threshold; None where there is none."""
         found = self.above(threshold)
-        if found:
-            named = ", ".join(f"{each.block}.{each.name} ({each.share:.1%})" for each in found)
-            raise SkewFound(
-                f"{len(found)} features differ between serving and the lake in more than {threshold:.1%} of "
-                f"{self.rows} rows: {named}; `upnext skew --json` shows examples"
-            )
+        if not found:
+            return None
+        named = ", ".join(f"{each.block}.{each.name} ({each.share:.1%})" for each in found)
+        return SkewFound(
+            f"{len(found)} features differ between serving and the lake in more than {threshold:.1%} of "
+            f"{self.rows} rows: {named}; `upnext skew --json` shows examples"
+        )
+
+    def require(self, threshold: float) -> None:
+        """Raise what :meth:`refused` says."""
+        if (error := self.refused(threshold)) is not None:
+            raise error
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -90,21 +95,19 @@ class SkewReport:
 
 
 def skew(job: Job) -> Outcome:
-    """Logged features against recomputed ones; SkewFound where one is above the setting's threshold."""
+    """Logged features against recomputed ones; refused where one is above the setting's threshold."""
     with connect(job.settings) as stores:
         report = skew_of(stores.lake, released(job.settings), job.settings.history_days)
     if not report.rows:
         return Outcome(details={"left_out": report.left_out})
     (job.out / "skew.json").write_text(json.dumps(asdict(report), indent=1))
-    tracking.log_run(  # also what is refused is worth comparing
-        job.settings,
-        "skew",
-        params={"threshold": job.settings.skew_threshold},
-        metrics=report.metrics,
-        tags={"upnext.step": "skew", "upnext.until": job.end.isoformat(), "upnext.source": job.source},
+    threshold = job.settings.skew_threshold
+    return Outcome(
+        report.metrics,
+        params={"threshold": threshold},
+        details={"left_out": report.left_out},
+        refused=report.refused(threshold),
     )
-    report.require(job.settings.skew_threshold)
-    return Outcome(report.metrics, details={"left_out": report.left_out})
 
 
 def released(settings: Settings) -> Callable[[str], Bundle]:
