@@ -72,6 +72,8 @@ def sweep(lake: Lake, source: str, since: date | None = None) -> Counter[str]:
 
 def put_away(lake: Lake, refused: pa.Table) -> None:
     """Append to the quarantine the rows that it does not hold yet."""
+    if not len(refused):
+        return  # the quarantine is read whole
     new = not_in(lake, "quarantine", refused)
     if len(new):
         lake.append("quarantine", new.cast(QUARANTINE))
