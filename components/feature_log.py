@@ -2,8 +2,6 @@
 
 from datetime import datetime
 
-import pyarrow.compute as pc
-
 from components.ingest import days_of, of_new_keys
 from upnext.ports import Lake
 from upnext.sources.base import FeatureSource
@@ -30,8 +28,5 @@ def bring_in(source: FeatureSource, lake: Lake, oldest: datetime) -> int:
 
 
 def _forget_before(lake: Lake, day: str) -> None:
-    if lake.version(TABLE) < 0:
-        return
-    held = pc.unique(lake.scan(TABLE).to_table(columns=["date"])["date"]).to_pylist()
-    if min(held, default=day) < day:
+    if any(held < day for held in lake.partitions(TABLE, "date")):
         lake.delete(TABLE, f"date < '{day}'")

@@ -142,11 +142,11 @@ def skew_of(lake: Lake, load: Callable[[str], Bundle], history_days: int, sample
 
 def _newest(lake: Lake, most: int) -> pa.Table:
     """Rows of the newest days, ``most`` of them at most."""
-    if lake.version(TABLE) < 0:
+    days = lake.partitions(TABLE, "date")
+    if not days:
         return LOGGED_FEATURES.empty_table()
     logged, parts, left = lake.scan(TABLE), [LOGGED_FEATURES.empty_table()], most
-    days = pc.unique(logged.to_table(columns=["date"])["date"]).to_pylist()
-    for day in sorted(days, reverse=True):
+    for day in reversed(days):
         of_day = logged.scanner(columns=LOGGED_FEATURES.names, filter=ds.field("date") == day)
         parts.append(of_day.head(left).cast(LOGGED_FEATURES))
         left -= len(parts[-1])

@@ -81,8 +81,7 @@ def put_away(lake: Lake, refused: pa.Table) -> None:
 
 def _days(lake: Lake, since: date | None) -> list[str]:
     """Partitions of the events, from one on."""
-    days = sorted(lake.read("events", ["date"])["date"].unique().to_pylist())
-    return [day for day in days if since is None or day >= str(since)]
+    return [day for day in lake.partitions("events", "date") if since is None or day >= str(since)]
 
 
 def _replace(lake: Lake, day: str, events: pa.Table) -> None:
