@@ -14,10 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from components.evaluation import Holdout, Judge, Scores, place_slates, score
+from components.evaluation import Holdout, Judge, Scores, score, slates
 from components.pipeline import Job, Outcome
 from components.recommending import recommend
 from components.release import bind, rebind
@@ -44,12 +43,12 @@ def gate(job: Job) -> Outcome:
     judge = source if isinstance(source, Judge) else None
     ids = data.catalogue.table["video_id"].combine_chunks()
 
-    slates = _recommend(job, candidate, ("funnel", *BASELINES), holdout, ids, replay=judge is None)
+    ranked = _recommend(job, candidate, ("funnel", *BASELINES), holdout, ids, replay=judge is None)
     version, champion, about = champion_then(job, holdout.since)
     if champion is not None:
         judged = _recommend(job, champion, ("funnel", "popularity"), holdout, ids, replay=judge is None)
-        slates["champion"] = judged["funnel"]
-    scores = {name: score(holdout, *pair, judge, ids) for name, pair in slates.items()}
+        ranked["champion"] = judged["funnel"]
+    scores = {name: score(holdout, *pair, judge, ids) for name, pair in ranked.items()}
     rivals = [name for name in ("popularity", "champion") if name in scores]
     comparisons = {
         f"{measure} over {rival}": compare(
@@ -135,11 +134,9 @@ def _recommend(
     else:
         replayed = ranked.slice(0, 0)
 
-    def rows(table: pa.Table, policy: str, count: int) -> NDArray[np.int32]:
-        mine = table.filter(pc.equal(table["policy"], policy))
-        return place_slates(mine, pa.array(holdout.users), ids, count)
-
-    return {policy: (rows(ranked, policy, COUNT), rows(replayed, policy, 1)) for policy in policies}
+    pages = slates(ranked, policies, holdout.users, ids, COUNT)
+    first = slates(replayed, policies, holdout.users, ids, 1)
+    return {policy: (pages[policy], first[policy]) for policy in policies}
 
 
 def _means(scores: Scores) -> dict[str, float]:
