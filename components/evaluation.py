@@ -85,10 +85,14 @@ class Holdout:
 
     def truth(self, data: Dataset, head: str) -> Truth:
         """Gain 1 for each video newly met of which a head's label is 1, such as ``click``."""
+        return self.positives(data, newly(data, head))
+
+    def positives(self, data: Dataset, positive: NDArray[np.bool_]) -> Truth:
+        """Gain 1 for the video of each of the hold-out's examples that is positive, bool[n]."""
         rows = data.examples["holdout"]
         place = np.full(len(data.users), -1)
         place[np.searchsorted(data.users, self.users)] = np.arange(len(self.users))
-        kept = newly(data, head) & (place[rows.user] >= 0)
+        kept = positive & (place[rows.user] >= 0)
         user, video = place[rows.user[kept]], rows.video[kept]
         return Truth.of(user, video, np.ones(len(user)), len(self.users), len(data.catalogue))
 
@@ -133,6 +137,20 @@ def score(
     else:
         per_slot = watch_time_per_slot(replayed, holdout.watched, 1)
     return Scores(ndcg(ranked, holdout.wanted, 10), recall(ranked, holdout.wanted, 10), per_slot)
+
+
+def slates(
+    table: pa.Table, policies: Sequence[str], users: Sequence[str], ids: pa.Array, count: int
+) -> dict[str, NDArray[np.int32]]:
+    """Catalogue rows by policy, int32[U, count], -1 where a place stayed empty.
+
+    table: as :func:`components.recommending.recommend` gives it; ids: of the catalogue, in row order.
+    """
+    people = pa.array(users, pa.string())
+    return {
+        policy: place_slates(table.filter(pc.equal(table["policy"], policy)), people, ids, count)
+        for policy in policies
+    }
 
 
 def place_slates(recommendations: pa.Table, users: pa.Array, ids: pa.Array, count: int) -> NDArray[np.int32]:

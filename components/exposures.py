@@ -2,8 +2,6 @@
 
 from datetime import date, timedelta
 
-import pyarrow.compute as pc
-
 from upnext.erased import NOBODY, Erased
 from upnext.ports import Experiments, Lake
 
@@ -30,7 +28,5 @@ def bring_in(store: Experiments, lake: Lake, erased: Erased = NOBODY) -> int:
 
 def _newest(lake: Lake) -> str:
     """The first day of which the lake may lack something: some days before its newest."""
-    if lake.version(TABLE) < 0:
-        return ""
-    newest = pc.max(lake.scan(TABLE).to_table(columns=["date"])["date"]).as_py()
-    return (date.fromisoformat(newest) - LATE).isoformat() if newest else ""
+    days = lake.partitions(TABLE, "date")
+    return (date.fromisoformat(days[-1]) - LATE).isoformat() if days else ""

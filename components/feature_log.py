@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from datetime import datetime
 
-import pyarrow.compute as pc
-
 from components.ingest import days_of, of_new_keys
 from upnext.erased import NOBODY, Erased
 from upnext.ports import Lake
@@ -36,8 +34,5 @@ def bring_in(
 
 
 def _forget_before(lake: Lake, day: str) -> None:
-    if lake.version(TABLE) < 0:
-        return
-    held = pc.unique(lake.scan(TABLE).to_table(columns=["date"])["date"]).to_pylist()
-    if min(held, default=day) < day:
+    if any(held < day for held in lake.partitions(TABLE, "date")):
         lake.delete(TABLE, f"date < '{day}'")

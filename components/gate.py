@@ -2,26 +2,32 @@
 
 What is judged is what would serve: the bundle is put together, and ``upnext recommend`` runs its whole
 funnel as of the hold-out's first moment. Beside it, on the same users, stand popularity, random and the
-champion. A candidate is refused when its interval lies wholly below popularity's or the champion's.
+champion, bound anew as of that moment and searched exactly, as the candidate is: they differ in nothing but
+what they have learned. A candidate is refused when its interval lies wholly below popularity's or the
+champion's.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from components.evaluation import Holdout, Judge, Scores, place_slates, score
+from components.evaluation import Holdout, Judge, Scores, score, slates
 from components.pipeline import Job, Outcome
 from components.recommending import recommend
-from components.release import bind
+from components.release import bind, rebind
+from feature_repo.layout import layouts
+from feature_repo.specs import USER, VIDEO
 from models.bootstrap import Comparison, compare
+from models.bundle import Manifest
 from models.dataset import Dataset
 from upnext.releases import Releases
 from upnext.sources import open_source
+from upnext.stores import connect
 
 BASELINES = ("popularity", "random")
 MEASURES = ("watch_time_per_slot_s", "ndcg_at_10")
@@ -37,12 +43,12 @@ def gate(job: Job) -> Outcome:
     judge = source if isinstance(source, Judge) else None
     ids = data.catalogue.table["video_id"].combine_chunks()
 
-    slates = _recommend(job, candidate, ("funnel", *BASELINES), holdout, ids, replay=judge is None)
-    champion = Releases(job.settings).version("champion")
+    ranked = _recommend(job, candidate, ("funnel", *BASELINES), holdout, ids, replay=judge is None)
+    version, champion, about = champion_then(job, holdout.since)
     if champion is not None:
         judged = _recommend(job, champion, ("funnel", "popularity"), holdout, ids, replay=judge is None)
-        slates["champion"] = judged["funnel"]
-    scores = {name: score(holdout, *pair, judge, ids) for name, pair in slates.items()}
+        ranked["champion"] = judged["funnel"]
+    scores = {name: score(holdout, *pair, judge, ids) for name, pair in ranked.items()}
     rivals = [name for name in ("popularity", "champion") if name in scores]
     comparisons = {
         f"{measure} over {rival}": compare(
@@ -66,9 +72,10 @@ def gate(job: Job) -> Outcome:
                 for end, value in zip(("low", "mean", "high"), _lift(each), strict=True)
             },
         },
-        params={"champion": champion or "none", "holdout_since": holdout.since.isoformat()},
+        params={"champion": version, "holdout_since": holdout.since.isoformat()},
         details={
             "reasons": reasons,
+            "champion": about,
             "watch_time": "asked of the simulator" if judge else "replayed on what was shown",
             "policies": {name: _means(each) for name, each in scores.items()},
             "comparisons": {name: asdict(each) for name, each in comparisons.items()},
@@ -87,6 +94,35 @@ def refusals(comparisons: Mapping[str, Comparison]) -> list[str]:
     ]
 
 
+def champion_then(job: Job, since: datetime) -> tuple[str, Path | None, str]:
+    """The champion's version, a bundle of it as of the hold-out's start, and what there is to say of it.
+
+    A champion of a late interval would know the hold-out by its popularity and features; that of an early
+    one would be the worse for its age, which any candidate cures. So each is bound anew. What cannot be bound
+    anew is what it has learned: from the hold-out itself, or of features that lie otherwise today. Such a
+    champion is no rival: ``none``, None and why.
+    """
+    releases = Releases(job.settings)
+    version = releases.version("champion")
+    if version is None:
+        return "none", None, "there is none"
+    folder = releases.resolve(version).path
+    manifest = Manifest.read(folder)
+    changed = [view for view in (USER.name, VIDEO.name) if not _laid_out_as_now(manifest, view)]
+    if manifest.learned_until > since:
+        why = f"it has learned until {manifest.learned_until.isoformat()}, from days that are judged on"
+    elif changed:
+        why = f"it reads {' and '.join(changed)} in another layout"
+    else:
+        with connect(job.settings) as stores:
+            return version, rebind(stores.lake, folder, since, job.out / "champion"), f"version {version}"
+    return "none", None, f"version {version} is left out: {why}"
+
+
+def _laid_out_as_now(manifest: Manifest, view: str) -> bool:
+    return manifest.layouts[view].hash == layouts()[view].hash
+
+
 def _recommend(
     job: Job, release: Path | str, policies: Sequence[str], holdout: Holdout, ids: pa.Array, replay: bool
 ) -> dict[str, tuple[NDArray[np.int32], NDArray[np.int32]]]:
@@ -98,11 +134,9 @@ def _recommend(
     else:
         replayed = ranked.slice(0, 0)
 
-    def rows(table: pa.Table, policy: str, count: int) -> NDArray[np.int32]:
-        mine = table.filter(pc.equal(table["policy"], policy))
-        return place_slates(mine, pa.array(holdout.users), ids, count)
-
-    return {policy: (rows(ranked, policy, COUNT), rows(replayed, policy, 1)) for policy in policies}
+    pages = slates(ranked, policies, holdout.users, ids, COUNT)
+    first = slates(replayed, policies, holdout.users, ids, 1)
+    return {policy: (pages[policy], first[policy]) for policy in policies}
 
 
 def _means(scores: Scores) -> dict[str, float]:

@@ -125,8 +125,7 @@ class _Intake:
 
     def _flush(self, parts: list[Checked]) -> pa.Table:
         refused = pa.concat_tables([each.refused for each in parts])
-        if len(refused):
-            self._quarantine(refused)
+        self._quarantine(refused)
         return pa.concat_tables([each.good for each in parts])
 
     def _quarantine(self, refused: pa.Table) -> None:
@@ -162,8 +161,7 @@ class _Intake:
             return events
         videos = self.lake.read("videos", ["video_id", "duration_ms"])
         checked = part(events, [too_long(videos)], "events", self.name)
-        if len(checked.refused):
-            self._quarantine(checked.refused)
+        self._quarantine(checked.refused)
         return checked.good
 
     def _describe(self, name: Name, ids: pa.Array) -> int:

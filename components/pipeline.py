@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from upnext.errors import ConfigError
+from upnext.errors import ConfigError, UpnextError
 from upnext.settings import Settings
 
 
@@ -54,6 +54,8 @@ class Outcome:
     """Anything else worth keeping, as JSON."""
     artifacts: tuple[str, ...] = ()
     """Folders below the step's own that MLflow keeps too, where the step is tracked."""
+    refused: UpnextError | None = None
+    """Raised once the run is tracked, and leaves the step undone: what is refused is worth comparing too."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,9 @@ class Step:
     """Steps whose output it reads."""
     about: str
     tracked: bool = False
-    """Whether each run is recorded in MLflow."""
+    """Whether each run that has figures is recorded in MLflow."""
+    settings: tuple[str, ...] = ()
+    """Settings that it reads, beside its own part of ``training`` and where things are."""
 
     def load(self) -> Callable[[Job], Outcome]:
         module, function = self.function.split(":")
@@ -77,10 +81,30 @@ class Step:
 
 STEPS = (
     Step("ingest", "components.steps:ingest", (), "Read what is new into the lake's Delta tables"),
-    Step("visual", "components.visual:visual", ("ingest",), "Read the thumbnails", tracked=True),
+    Step(
+        "visual",
+        "components.visual:visual",
+        ("ingest",),
+        "Read the thumbnails",
+        tracked=True,
+        settings=("visual_backbone",),
+    ),
     Step("features", "components.steps:features", ("ingest", "visual"), "Compute feature snapshots"),
-    Step("materialise", "components.steps:materialise", ("features",), "Fill the online stores"),
-    Step("skew", "components.skew:skew", ("features",), "Compare logged features with recomputed ones"),
+    Step(
+        "materialise",
+        "components.steps:materialise",
+        ("features",),
+        "Fill the online stores",
+        settings=("history_days",),
+    ),
+    Step(
+        "skew",
+        "components.skew:skew",
+        ("features",),
+        "Compare logged features with recomputed ones",
+        tracked=True,
+        settings=("history_days", "skew_threshold"),
+    ),
     Step(
         "examples",
         "components.steps:examples",
@@ -93,6 +117,7 @@ STEPS = (
         ("ingest", "examples"),
         "Hold the data against its suites, stop if it is unfit",
         tracked=True,
+        settings=("event_retention_days",),
     ),
     Step("als", "components.steps:als", ("examples", "validate"), "Factorise who watched what", tracked=True),
     Step(
@@ -136,3 +161,12 @@ def find(name: str) -> Step:
     if name not in BY_NAME:
         raise ConfigError(f"step is {name!r}: it is one of {', '.join(BY_NAME)}")
     return BY_NAME[name]
+
+
+def up_to(name: str) -> list[Step]:
+    """The step of that name after all that it needs, in an order in which each finds its inputs."""
+    wanted = {find(name).name}
+    for step in reversed(STEPS):
+        if step.name in wanted:
+            wanted |= set(step.needs)
+    return [step for step in STEPS if step.name in wanted]

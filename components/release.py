@@ -12,12 +12,14 @@ from components.runner import Report
 from feature_repo.offline import aligned, defaults
 from feature_repo.rows import keep_catalogue, write_rows
 from feature_repo.specs import VIDEO
-from models.bundle import Bundle, assemble
+from models.bundle import OPTIONAL, REQUIRED, Bundle, Manifest, assemble, check
+from models.catalogue import Catalogue
 from models.dataset import Dataset
 from models.exposure import Exposure
 from models.popularity import Popularity
 from models.towers import Towers
 from upnext import tracking
+from upnext.ports import Lake
 from upnext.releases import Releases
 from upnext.stores import connect
 from upnext.times import microseconds, moment
@@ -32,24 +34,14 @@ def bind(job: Job, out: Path, at: datetime | None = None, index: Path | None = N
     data = Dataset.load(job.input("examples"))
     at = at or moment(data.split.holdout_start)
     layouts = load_layouts(job.input("examples"))
-    work = out.parent / "parts"
-    work.mkdir(parents=True, exist_ok=True)
+    towers = job.input("two_tower") / "model"
     with connect(job.settings) as stores:
-        outcomes = stores.lake.read("outcomes")
-        popularity = Popularity.of(outcomes, data.catalogue, microseconds(at))
-        popularity.save(work / "popularity.npz")
-        Exposure.of(outcomes, data.catalogue, popularity.as_of).save(work / "exposure.npz")
-        np.save(work / "video_features.npy", aligned(stores.lake, VIDEO.name, at, data.catalogue.ids))
-    towers = Towers.load(job.input("two_tower") / "model").with_popularity(popularity.scores())
-    towers.save(work / "towers")
+        timed = _parts_as_of(stores.lake, at, data.catalogue, towers, out.parent / "parts")
     parts = {
+        **timed,
         "catalogue.parquet": job.input("examples") / "catalogue.parquet",
-        "popularity.npz": work / "popularity.npz",
-        "exposure.npz": work / "exposure.npz",
-        "video_features.npy": work / "video_features.npy",
         "als": job.input("als") / "model",
         "neighbours": job.input("als") / "neighbours",
-        "towers": work / "towers",
         "ranker": job.input("ranker") / "model",
         "weights.json": job.input("ranker") / "weights.json",
     }
@@ -59,11 +51,39 @@ def bind(job: Job, out: Path, at: datetime | None = None, index: Path | None = N
     meta = {
         "as_of": at.isoformat(),
         "until": job.end.isoformat(),
+        "learned_until": moment(data.split.holdout_start).isoformat(),
         "source": job.source,
         "data_versions": versions.data_versions if versions else {},
         "layouts": {view: json.loads(layout.to_json()) for view, layout in layouts.items()},
     }
     return assemble(parts, out, meta)
+
+
+def rebind(lake: Lake, bundle: Path, at: datetime, out: Path) -> Path:
+    """A bundle with its own models and catalogue, and all else as :func:`bind` makes it of a time.
+
+    Its index goes, which holds the vectors of another time.
+    """
+    manifest = Manifest.read(bundle)
+    check(bundle, manifest)  # the copy's sums are new, and would hide what is broken
+    catalogue = Catalogue.load(bundle / "catalogue.parquet")
+    kept = [name for name in REQUIRED + OPTIONAL if name != "index" and (bundle / name).exists()]
+    timed = _parts_as_of(lake, at, catalogue, bundle / "towers", out.parent / f"{out.name}-parts")
+    layouts = {view: json.loads(layout.to_json()) for view, layout in manifest.layouts.items()}
+    parts = {name: bundle / name for name in kept} | timed
+    return assemble(parts, out, {**manifest.meta, "as_of": at.isoformat(), "layouts": layouts})
+
+
+def _parts_as_of(lake: Lake, at: datetime, catalogue: Catalogue, towers: Path, work: Path) -> dict[str, Path]:
+    """The parts that go with the time, written to ``work``: name within a bundle -> where it lies."""
+    work.mkdir(parents=True, exist_ok=True)
+    outcomes = lake.read("outcomes")
+    popularity = Popularity.of(outcomes, catalogue, microseconds(at))
+    popularity.save(work / "popularity.npz")
+    Exposure.of(outcomes, catalogue, popularity.as_of).save(work / "exposure.npz")
+    np.save(work / "video_features.npy", aligned(lake, VIDEO.name, at, catalogue.ids))
+    Towers.load(towers).with_popularity(popularity.scores()).save(work / "towers")
+    return {name: work / name for name in ("popularity.npz", "exposure.npz", "video_features.npy", "towers")}
 
 
 def release(job: Job) -> Outcome:

@@ -1,9 +1,9 @@
 """Runs steps: skips what is done already, measures the rest, and writes down what came of it.
 
 A step is done when its ``metrics.json`` names the same inputs as it would read now. Inputs are told apart
-by a fingerprint of the source, the interval, the code, the step's own settings and the steps that it needs;
-the first step's own fingerprint is that of the lake's table versions. So a cycle on a source with nothing
-new runs nothing but ``ingest``.
+by a fingerprint of the source, the interval, the code, the settings that the step reads and the steps that it
+needs; the first step's own fingerprint is that of the lake's table versions. So a cycle on a source with
+nothing new runs nothing but ``ingest``.
 """
 
 import fcntl
@@ -147,8 +147,10 @@ def _run(settings: Settings, step: Step, job: Job, inputs: str) -> Report:
     started = time.perf_counter()
     outcome = step.load()(job)
     report = _report(step, job.source, job.until, inputs, outcome, time.perf_counter() - started)
-    if step.tracked:
+    if step.tracked and report.metrics:
         _track(settings, report, job.out, outcome.artifacts)
+    if outcome.refused is not None:
+        raise outcome.refused
     written = job.out / f".{REPORT}"  # renamed when it is whole, as its presence says that the step is done
     written.write_text(json.dumps(asdict(report), indent=1, default=str))
     written.replace(job.out / REPORT)
@@ -204,8 +206,16 @@ def _inputs(settings: Settings, step: Step, folder: Path, source: str, until: da
                 f"{folder / need / REPORT} says why"
             )
         made.append(report.fingerprint)
-    own = settings.training.get(step.name, {})
+    own = [settings.training.get(step.name, {}), {name: _told(settings, name) for name in step.settings}]
     return _digest([_code(), source, until.isoformat() if until else "", own, made])
+
+
+def _told(settings: Settings, name: str) -> Any:
+    """What a setting says; of a file, what is in it, as it may be replaced by another of its name."""
+    value = getattr(settings, name)
+    if not isinstance(value, Path):
+        return value
+    return hashlib.sha256(value.read_bytes()).hexdigest() if value.is_file() else str(value)
 
 
 @cache

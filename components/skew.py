@@ -21,7 +21,6 @@ from components.feature_log import TABLE
 from components.pipeline import Job, Outcome
 from components.recompute import Compared, LeftOut, Recompute
 from models.bundle import Bundle
-from upnext import tracking
 from upnext.contracts import LOGGED_FEATURES
 from upnext.errors import NotFound, ReleaseError, SkewFound
 from upnext.ports import Lake
@@ -68,43 +67,47 @@ class SkewReport:
         """Features of which more than a share of the values differ."""
         return [feature for feature in self.features if feature.share > threshold]
 
-    def require(self, threshold: float) -> None:
-        """Raise SkewFound, naming each feature above a threshold."""
+    def refused(self, threshold: float) -> SkewFound | None:
+        """The error that names each feature above a threshold; None where there is none."""
         found = self.above(threshold)
-        if found:
-            named = ", ".join(f"{each.block}.{each.name} ({each.share:.1%})" for each in found)
-            raise SkewFound(
-                f"{len(found)} features differ between serving and the lake in more than {threshold:.1%} of "
-                f"{self.rows} rows: {named}; `upnext skew --json` shows examples"
-            )
+        if not found:
+            return None
+        named = ", ".join(f"{each.block}.{each.name} ({each.share:.1%})" for each in found)
+        return SkewFound(
+            f"{len(found)} features differ between serving and the lake in more than {threshold:.1%} of "
+            f"{self.rows} rows: {named}; `upnext skew --json` shows examples"
+        )
+
+    def require(self, threshold: float) -> None:
+        """Raise what :meth:`refused` says."""
+        if (error := self.refused(threshold)) is not None:
+            raise error
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Figures for MLflow, which takes no ``=`` in a name."""
+        """Figures for MLflow."""
         worst = max((each.share for each in self.features), default=0.0)
         told = {"rows": float(self.rows), "worst_share": worst}
         for each in self.features:
-            name = f"{each.block}.{each.name}".replace("=", "_")
+            name = f"{each.block}.{each.name}"
             told |= {f"share.{name}": each.share, f"distance.{name}": each.distance}
         return told
 
 
 def skew(job: Job) -> Outcome:
-    """Logged features against recomputed ones; SkewFound where one is above the setting's threshold."""
+    """Logged features against recomputed ones; refused where one is above the setting's threshold."""
     with connect(job.settings) as stores:
         report = skew_of(stores.lake, released(job.settings), job.settings.history_days)
     if not report.rows:
         return Outcome(details={"left_out": report.left_out})
     (job.out / "skew.json").write_text(json.dumps(asdict(report), indent=1))
-    tracking.log_run(  # also what is refused is worth comparing
-        job.settings,
-        "skew",
-        params={"threshold": job.settings.skew_threshold},
-        metrics=report.metrics,
-        tags={"upnext.step": "skew", "upnext.until": job.end.isoformat(), "upnext.source": job.source},
+    threshold = job.settings.skew_threshold
+    return Outcome(
+        report.metrics,
+        params={"threshold": threshold},
+        details={"left_out": report.left_out},
+        refused=report.refused(threshold),
     )
-    report.require(job.settings.skew_threshold)
-    return Outcome(report.metrics, details={"left_out": report.left_out})
 
 
 def released(settings: Settings) -> Callable[[str], Bundle]:
@@ -139,11 +142,11 @@ def skew_of(lake: Lake, load: Callable[[str], Bundle], history_days: int, sample
 
 def _newest(lake: Lake, most: int) -> pa.Table:
     """Rows of the newest days, ``most`` of them at most."""
-    if lake.version(TABLE) < 0:
+    days = lake.partitions(TABLE, "date")
+    if not days:
         return LOGGED_FEATURES.empty_table()
     logged, parts, left = lake.scan(TABLE), [LOGGED_FEATURES.empty_table()], most
-    days = pc.unique(logged.to_table(columns=["date"])["date"]).to_pylist()
-    for day in sorted(days, reverse=True):
+    for day in reversed(days):
         of_day = logged.scanner(columns=LOGGED_FEATURES.names, filter=ds.field("date") == day)
         parts.append(of_day.head(left).cast(LOGGED_FEATURES))
         left -= len(parts[-1])

@@ -199,7 +199,9 @@ def ranker(job: Job) -> Outcome:
         videos = aligned(stores.lake, VIDEO.name, start, data.catalogue.ids)
     train, valid = (completer.part(job, part) for part in ("train", "valid"))
     with progress("ranker") as told:
-        report, timing, champion = train_ranker(job, train, valid, completer.schema, config, told)
+        report, timing, champion = train_ranker(
+            job, train, valid, completer.schema, config, told, before=moment(data.split.holdout_start)
+        )
     weights, weighed = choose_weights(completer, Scorer.load(job.out / "model"), videos)
     weights.save(job.out / "weights.json")
     metrics = {

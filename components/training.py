@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Self
@@ -21,6 +22,7 @@ from feature_repo.specs import USER, VIDEO
 from models import viewer_inputs
 from models.affinity import Affinities
 from models.als import AlsModel
+from models.bundle import Manifest
 from models.crosses import LENGTH, Crosses, Viewers
 from models.dataset import Dataset, Examples
 from models.layout import FeatureLayout
@@ -36,11 +38,18 @@ from upnext.releases import Releases
 from upnext.settings import Settings
 
 
-def champion_ranker(settings: Settings) -> tuple[str, Path | None]:
-    """The champion's version and the folder of its ranker, to go on from; nothing where there is none."""
+def champion_ranker(settings: Settings, before: datetime) -> tuple[str, Path | None]:
+    """The champion's version and the folder of its ranker, to go on from; nothing where there is none.
+
+    Nor where it has learned from what happened at ``before`` or later: what is judged must not know the
+    hold-out.
+    """
     releases = Releases(settings)
     version = releases.version("champion")
-    return ("none", None) if version is None else (version, releases.resolve(version).path / "ranker")
+    if version is None:
+        return "none", None
+    folder = releases.resolve(version).path
+    return ("none", None) if Manifest.read(folder).learned_until > before else (version, folder / "ranker")
 
 
 def train_ranker(
@@ -50,9 +59,13 @@ def train_ranker(
     schema: RankSchema,
     config: RankerConfig,
     told: Callable[[int, int], None],
+    before: datetime,
 ) -> tuple[dict[str, Any], Timing, str]:
-    """Write the interval's ranker; its report, what training took, and the version that it went on from."""
-    version, start = champion_ranker(job.settings)
+    """Write the interval's ranker; its report, what training took, and the version that it went on from.
+
+    before: the hold-out's start, see :func:`champion_ranker`.
+    """
+    version, start = champion_ranker(job.settings, before)
     folder = job.out / "model"
     if config.processes > 1:
         with TemporaryDirectory(dir=job.out) as shared:

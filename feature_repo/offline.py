@@ -34,13 +34,10 @@ def snapshots(lake: Lake, view: str) -> list[datetime]:
 
     Those of a catalogue that names no creator are taken with the videos', and hold none.
     """
-    table = _spec(view).table
-    names: list[str] = []
-    if lake.version(table) >= 0:
-        names = pc.unique(lake.scan(table).to_table(columns=[SNAPSHOT])[SNAPSHOT]).to_pylist()
+    names = lake.partitions(_spec(view).table, SNAPSHOT)
     if not names and view == CREATOR.name:
         return snapshots(lake, VIDEO.name)
-    return [datetime.strptime(name, _FORMAT).replace(tzinfo=UTC) for name in sorted(names)]
+    return [datetime.strptime(name, _FORMAT).replace(tzinfo=UTC) for name in names]
 
 
 def snapshot(lake: Lake, view: str, at: datetime) -> tuple[list[str], NDArray[np.float32]]:

@@ -91,6 +91,14 @@ class Manifest:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ReleaseCorrupt(f"{path} is not a manifest: {error!r}; release again") from error
 
+    @property
+    def learned_until(self) -> datetime:
+        """Before when all of what its models learned from happened; ``as_of``, which is later, if not told.
+
+        Popularity and features are bound as of a time, and tell nothing of that."""
+        told = self.meta.get("learned_until")
+        return datetime.fromisoformat(told) if told else self.as_of
+
 
 @dataclass(frozen=True)
 class Bundle:

@@ -148,6 +148,13 @@ class Lake(Port, Protocol):
         """A lazy Arrow data set over a table, for engines that push filters down."""
         ...
 
+    def partitions(self, table: str, column: str) -> list[str]:
+        """What a partition column holds, ascending, without reading rows; nothing where there is no table.
+
+        MissingData when the table is not partitioned by it.
+        """
+        ...
+
     def uri(self, table: str) -> str:
         """Where a table lies, for tools that open Delta tables themselves."""
         ...

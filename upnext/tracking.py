@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import warnings
 from collections.abc import Mapping
 from functools import lru_cache
@@ -12,6 +13,10 @@ from upnext.settings import Settings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+_NO_NAME = re.compile(r"[^\w. -]")
+"""What MLflow takes in no metric's name, such as the = of ``surface=home``, or not everywhere, as / and :."""
+_LONGEST_NAME = 250
 
 
 def client(settings: Settings) -> "MlflowClient":
@@ -47,7 +52,10 @@ def log_run(
     tags: Mapping[str, str],
     artifacts: Mapping[str, Path] | None = None,
 ) -> str:
-    """Record one finished run, its artifacts below the given names; answers with its id."""
+    """Record one finished run, its artifacts below the given names; answers with its id.
+
+    Metrics may have any names: what MLflow would refuse in one becomes ``_``.
+    """
     from mlflow.entities import Metric, Param, RunTag
 
     mlflow = client(settings)
@@ -56,7 +64,7 @@ def log_run(
     now = run.info.start_time
     mlflow.log_batch(
         run_id,
-        metrics=[Metric(key, float(value), now, 0) for key, value in metrics.items()],
+        metrics=[Metric(_name(key), float(value), now, 0) for key, value in metrics.items()],
         params=[Param(key, str(value)) for key, value in params.items()],
         tags=[RunTag(key, str(value)) for key, value in tags.items()],
     )
@@ -64,6 +72,10 @@ def log_run(
         mlflow.log_artifacts(run_id, str(folder), target)
     mlflow.set_terminated(run_id)
     return run_id
+
+
+def _name(metric: str) -> str:
+    return _NO_NAME.sub("_", metric)[:_LONGEST_NAME]
 
 
 def _experiment(settings: Settings) -> str:

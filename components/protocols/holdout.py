@@ -11,13 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from components.evaluation import Holdout, place_slates, score
+from components.evaluation import Holdout, score, slates
 from components.protocols.prepared import Prepared
 from components.protocols.report import Report
 from components.recommending import recommend
 from components.training import Completer
 from models import metrics
 from models.crosses import CROSS_NAMES
+from models.dataset import Dataset
 from models.metrics import Truth
 from models.rank_data import RankData
 from models.scorer import Scorer
@@ -52,14 +53,7 @@ def ranked(prepared: Prepared, users: Holdout, stage: str, count: int) -> dict[s
     """Catalogue rows by policy, int32[U, count], -1 where a place stayed empty."""
     asked = (prepared.bundle, users.users, users.since, POLICIES, prepared.file(stage))
     table = recommend(*asked, stage=stage, count=count)
-    return {policy: _placed(prepared, users, table, policy, count) for policy in POLICIES}
-
-
-def _placed(
-    prepared: Prepared, users: Holdout, table: pa.Table, policy: str, count: int
-) -> NDArray[np.int32]:
-    mine = table.filter(pc.equal(table["policy"], policy))
-    return place_slates(mine, pa.array(users.users), prepared.ids, count)
+    return slates(table, POLICIES, users.users, prepared.ids, count)
 
 
 def _whole_catalogue(
@@ -128,7 +122,7 @@ def _shown(report: Report, prepared: Prepared, users: Holdout, pages: Ranked) ->
     most = int(np.bincount(users.watched.keys // users.watched.videos).max())
     asked = (prepared.bundle, users.users, users.since, ORDERING, prepared.file("replayed"))
     table = recommend(*asked, count=most, pairs=pairs)
-    order = {policy: _placed(prepared, users, table, policy, most) for policy in ORDERING}
+    order = slates(table, ORDERING, users.users, prepared.ids, most)
     ids, judge = prepared.ids, prepared.judge
     first = {policy: score(users, pages[policy], rows, None, ids) for policy, rows in order.items()}
     report.add(
@@ -147,19 +141,15 @@ def _shown(report: Report, prepared: Prepared, users: Holdout, pages: Ranked) ->
         )
     sizes = (order["popularity"] >= 0).sum(axis=1)
     for head, name in LABELS.items():
-        positive = _labelled(prepared, users, head)
+        positive = _labelled(prepared.data, users, head)
         found = {policy: _auc_of_order(rows, positive) for policy, rows in order.items()}
         report.add(f"GAUC of what was shown, {name}", found, weights=sizes)
 
 
-def _labelled(prepared: Prepared, users: Holdout, head: str) -> Truth:
+def _labelled(data: Dataset, users: Holdout, head: str) -> Truth:
     """Which of what was shown has a label of 1, met before or not."""
-    data, rows = prepared.data, prepared.data.examples["holdout"]
-    place = np.full(len(data.users), -1)
-    place[np.searchsorted(data.users, users.users)] = np.arange(len(users.users))
-    kept = (place[rows.user] >= 0) & rows.shown & (rows.labels[head] == 1)
-    user, video = place[rows.user[kept]], rows.video[kept]
-    return Truth.of(user, video, np.ones(len(user)), len(users.users), len(data.catalogue))
+    rows = data.examples["holdout"]
+    return users.positives(data, rows.shown & (rows.labels[head] == 1))
 
 
 def _auc_of_order(rows: NDArray[np.int32], positive: Truth) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
-from components.evaluation import Holdout, Judge, place_slates
+from components.evaluation import Holdout, Judge, slates
 from components.protocols.prepared import Prepared
 from components.protocols.report import Figure, Report
 from components.recommending import recommend
@@ -101,11 +101,7 @@ def _lists(prepared: Prepared, users: Holdout, slots: Slots) -> dict[str, NDArra
     """Catalogue rows by policy, int32[U, TOP], -1 where a list is shorter."""
     asked_for = (prepared.bundle, slots.users, users.since, POLICIES, prepared.file("lists"))
     made = recommend(*asked_for, count=TOP)
-    people = pa.array(slots.users)
-    return {
-        policy: place_slates(made.filter(pc.equal(made["policy"], policy)), people, prepared.ids, TOP)
-        for policy in POLICIES
-    }
+    return slates(made, POLICIES, slots.users, prepared.ids, TOP)
 
 
 def chance(slots: Slots, lists: NDArray[np.int32]) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from components import runner
 from components.evaluation import Judge
-from components.pipeline import STEPS, Job
+from components.pipeline import Job, up_to
 from components.release import bind
 from models.dataset import Dataset
 from upnext.errors import MissingData
@@ -30,7 +30,7 @@ class Prepared:
     def of(
         cls, settings: Settings, source: str, protocol: str, through: str, sample: int, seed: int
     ) -> "Prepared":
-        """The newest interval of the source; where it lacks a step up to ``through``, the steps are run."""
+        """The newest interval of the source; where it lacks ``through``, that and all it needs are run."""
         try:
             until = runner.last_interval(settings)
             done = runner.Report.read(runner.run_folder(settings, until) / through)
@@ -73,12 +73,9 @@ class Prepared:
 
 
 def run_steps(settings: Settings, source: str, through: str) -> datetime:
-    """Run the pipeline's steps up to one, each in a process of its own; the end of their interval."""
-    until: datetime | None = None
-    for step in STEPS:
-        until = datetime.fromisoformat(runner.start_step(settings, step.name, source, until, False).until)
-        if step.name == through:
-            break
-    if until is None:
-        raise MissingData(f"no step ran before {through}")
+    """Run a step and all that it needs, each in a process of its own; the end of their interval."""
+    first, *rest = up_to(through)
+    until = datetime.fromisoformat(runner.start_step(settings, first.name, source, None, False).until)
+    for step in rest:
+        runner.start_step(settings, step.name, source, until, False)
     return until

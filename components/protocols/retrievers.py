@@ -1,11 +1,9 @@
 """What each retriever finds of what users went on to watch, and what none of the others finds."""
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from components.evaluation import Holdout, place_slates
+from components.evaluation import Holdout, slates
 from components.protocols.prepared import Prepared
 from components.protocols.report import Report
 from components.recommending import recommend
@@ -46,11 +44,7 @@ def _rows(
 ) -> dict[str, NDArray[np.int32]]:
     asked = (prepared.bundle, users.users, users.since, policies, prepared.file(name))
     table = recommend(*asked, stage="retrieval", count=count)
-    people = pa.array(users.users)
-    return {
-        policy: place_slates(table.filter(pc.equal(table["policy"], policy)), people, prepared.ids, count)
-        for policy in policies
-    }
+    return slates(table, policies, users.users, prepared.ids, count)
 
 
 def found_by_one(ranked: list[NDArray[np.int32]], truth: metrics.Truth) -> NDArray[np.float64]:

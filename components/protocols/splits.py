@@ -80,7 +80,7 @@ def strong_generalisation(prepared: Prepared) -> Report:
 
 def last_of_each(log: Interactions, sample: int, seed: int) -> Split:
     """Hide the last liked video of each user with enough of them, with every row about it."""
-    users = _judgeable(log, sample, seed)
+    users = _sampled(_judgeable(log), sample, seed)
     liked = np.flatnonzero(log.newest & (log.strength > 0) & np.isin(log.user, users))
     last = liked[np.searchsorted(log.user[liked], users, side="right") - 1]
     hide = _pairs(log, users, log.video[last])
@@ -91,10 +91,10 @@ def last_of_each(log: Interactions, sample: int, seed: int) -> Split:
 
 
 def held_users(log: Interactions, sample: int, seed: int) -> Split:
-    """Hide a fifth of what a tenth of the users liked, and those users from training."""
-    users = _judgeable(log, sample, seed)
-    rng = np.random.default_rng(seed)
-    users = np.sort(rng.choice(users, max(1, round(HELD_USERS * len(users))), replace=False))
+    """Hide a tenth of the users from training, and a fifth of what at most ``sample`` of them liked."""
+    judgeable, rng = _judgeable(log), np.random.default_rng(seed)
+    held = np.sort(rng.choice(judgeable, max(1, round(HELD_USERS * len(judgeable))), replace=False))
+    users = _sampled(held, sample, seed)
     liked = np.flatnonzero(log.newest & (log.strength > 0) & np.isin(log.user, users))
     order = liked[np.lexsort((rng.random(len(liked)), log.user[liked]))]
     first = np.searchsorted(log.user[order], users)
@@ -104,18 +104,23 @@ def held_users(log: Interactions, sample: int, seed: int) -> Split:
     hidden = np.zeros(len(log), np.bool_)
     hidden[truth] = True
     hide = _pairs(log, log.user[truth], log.video[truth])
-    judged = np.isin(log.user, users)
-    return Split(log.where(~judged), log.where(judged & ~hide), log.where(hidden), users)
+    learned, judged = ~np.isin(log.user, held), np.isin(log.user, users)
+    return Split(log.where(learned), log.where(judged & ~hide), log.where(hidden), users)
 
 
-def _judgeable(log: Interactions, sample: int, seed: int) -> NDArray[np.int64]:
+def _judgeable(log: Interactions) -> NDArray[np.int64]:
     liked = np.bincount(log.user[log.newest & (log.strength > 0)], minlength=log.n_users)
     users = np.flatnonzero(liked >= LEAST_LIKED)
     if not len(users):
         raise EmptyData(f"no user liked {LEAST_LIKED} videos: there is nobody to judge on")
-    if len(users) > sample:
-        users = np.sort(np.random.default_rng(seed).choice(users, sample, replace=False))
     return users
+
+
+def _sampled(users: NDArray[np.int64], sample: int, seed: int) -> NDArray[np.int64]:
+    """At most ``sample`` of the users, ascending as they are."""
+    if len(users) <= sample:
+        return users
+    return np.sort(np.random.default_rng(seed).choice(users, sample, replace=False))
 
 
 def _pairs(log: Interactions, user: NDArray[np.integer], video: NDArray[np.integer]) -> NDArray[np.bool_]:

@@ -6,7 +6,6 @@ All columns get one; the report draws those that moved most, since drawing is wh
 """
 
 import os
-import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -61,10 +60,7 @@ class Drift:
         return {
             "drifted_share": self.share,
             **{f"prediction.{head}": distance for head, distance in self.predictions.items()},
-            **{
-                f"feature.{_NO_NAME.sub('_', name)}": distance
-                for name, distance in list(self.features.items())[:top]
-            },
+            **{f"feature.{name}": distance for name, distance in list(self.features.items())[:top]},
         }
 
 
@@ -109,7 +105,5 @@ def _draw(before: pd.DataFrame, now: pd.DataFrame, columns: Sequence[str], most:
         drawn.save_html(str(file))
 
 
-_NO_NAME = re.compile(r"[^\w. /-]")
-"""What MLflow takes in no metric's name, such as the = of ``surface=home``."""
 _HEAD = "prediction: "
 """Marks a column of predictions where both kinds stand side by side."""

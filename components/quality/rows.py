@@ -72,6 +72,8 @@ def sweep(lake: Lake, source: str, since: date | None = None) -> Counter[str]:
 
 def put_away(lake: Lake, refused: pa.Table) -> None:
     """Append to the quarantine the rows that it does not hold yet."""
+    if not len(refused):
+        return  # the quarantine is read whole
     new = not_in(lake, "quarantine", refused)
     if len(new):
         lake.append("quarantine", new.cast(QUARANTINE))
@@ -79,8 +81,7 @@ def put_away(lake: Lake, refused: pa.Table) -> None:
 
 def _days(lake: Lake, since: date | None) -> list[str]:
     """Partitions of the events, from one on."""
-    days = sorted(lake.read("events", ["date"])["date"].unique().to_pylist())
-    return [day for day in days if since is None or day >= str(since)]
+    return [day for day in lake.partitions("events", "date") if since is None or day >= str(since)]
 
 
 def _replace(lake: Lake, day: str, events: pa.Table) -> None:

@@ -1,7 +1,7 @@
 """Steps ``validate``, before anything is trained, and ``drift``, after it."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -37,13 +37,6 @@ def validate(job: Job) -> Outcome:
         results = run(_suites(job, stores.lake, share, config))
     failed = failures(results)
     index = write(results, failed, job.out / DOCUMENTS, f"{job.end:%Y-%m-%d %H:%M} UTC")
-    critical = [failure for failure in failed if failure.severity == CRITICAL]
-    if critical:
-        more = f" (and {len(critical) - 1} more)" if critical[1:] else ""
-        raise SuiteFailed(
-            f"{critical[0]}{more}. Nothing was trained; {index} shows all of it, and "
-            "docs/operations.md says what to do when a suite fails"
-        )
     total = sum(len(result.results) for result in results.values())
     return Outcome(
         {
@@ -59,6 +52,7 @@ def validate(job: Job) -> Outcome:
             "quarantined": dict(moved),
         },
         artifacts=(DOCUMENTS,),
+        refused=_unfit([failure for failure in failed if failure.severity == CRITICAL], index),
     )
 
 
@@ -88,6 +82,16 @@ def drift(job: Job) -> Outcome:
             "previous": str(earlier.parent.parent.name) if earlier else None,
         },
         artifacts=(DOCUMENTS,),
+    )
+
+
+def _unfit(critical: Sequence[Any], index: Path) -> SuiteFailed | None:
+    if not critical:
+        return None
+    more = f" (and {len(critical) - 1} more)" if critical[1:] else ""
+    return SuiteFailed(
+        f"{critical[0]}{more}. Nothing was trained; {index} shows all of it, and "
+        "docs/operations.md says what to do when a suite fails"
     )
 
 

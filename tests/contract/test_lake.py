@@ -130,6 +130,27 @@ def test_a_key_that_is_missing_or_null_is_refused(lake: Lake) -> None:
     assert lake.version("t") == -1
 
 
+def test_partitions_are_listed_in_order_while_they_hold_rows(lake: Lake) -> None:
+    assert lake.partitions("t", "date") == []
+    for date in ("d2", "it's 100%", "a/b", "d1", "d2"):
+        lake.append("t", rows("a", "b", date=date), ["date"])
+    assert lake.partitions("t", "date") == ["a/b", "d1", "d2", "it's 100%"]
+    lake.delete("t", "date = 'd1'")
+    lake.delete("t", "date = 'a/b' AND key = 'a'")
+    lake.delete("t", "date = 'd2' AND key IN ('a', 'b')")  # row by row, not as a partition
+    assert lake.partitions("t", "date") == ["a/b", "it's 100%"]
+    with pytest.raises(MissingData, match="'t' is not partitioned by 'key', but by date"):
+        lake.partitions("t", "key")
+
+
+def test_a_table_of_no_rows_has_no_partitions(lake: Lake) -> None:
+    lake.append("t", rows(), ["date"])
+    assert lake.partitions("t", "date") == []
+    lake.append("whole", rows("a"))
+    with pytest.raises(MissingData, match="by nothing"):
+        lake.partitions("whole", "date")
+
+
 def test_delete(lake: Lake) -> None:
     lake.append("t", rows("a", "b", date="d1"), ["date"])
     lake.append("t", rows("a", "c", date="d2"), ["date"])

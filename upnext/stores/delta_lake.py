@@ -155,6 +155,19 @@ class DeltaLake:
                 _check_files(Path(self.uri(table)), opened)
             return opened.to_pyarrow_dataset()
 
+    def partitions(self, table: str, column: str) -> list[str]:
+        try:
+            opened = self._open(table)
+        except MissingData:
+            return []
+        with _delta_errors(self.uri(table)):
+            columns = opened.metadata().partition_columns
+            if column not in columns:
+                there = ", ".join(columns) or "nothing"
+                raise MissingData(f"table {table!r} is not partitioned by {column!r}, but by {there}")
+            found = {part[column] for part in opened.partitions()}
+        return sorted(value for value in found if value is not None)
+
     def delete(self, table: str, where: str) -> int:
         opened = self._open(table)
         with self._writing(table):

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.evaluation import Holdout, place_slates, score, score_files
+from components.evaluation import Holdout, place_slates, score, score_files, slates
 from models.catalogue import Catalogue
 from models.dataset import HEADS, Dataset, Examples, Interactions, Split
 from upnext.contracts import VIDEOS
@@ -119,6 +119,23 @@ def test_places_beyond_the_count_and_unknown_users_are_left_out() -> None:
     )
     placed = place_slates(table, pa.array(["u0", "u1"]), pa.array(IDS), 2)
     assert placed.tolist() == [[0, -1], [-1, -1]]
+
+
+def test_each_policy_has_slates_of_its_own() -> None:
+    table = pa.table(
+        {
+            "user_id": ["u1", "u0", "u1", "u1"],
+            "position": [0, 0, 0, 1],
+            "video_id": ["d", "c", "b", "a"],
+            "policy": ["funnel", "random", "random", "random"],
+        }
+    )
+    found = slates(table, ["random", "funnel", "popularity"], ["u0", "u1"], pa.array(IDS), 2)
+    assert {policy: rows.tolist() for policy, rows in found.items()} == {
+        "random": [[2, -1], [1, 0]],
+        "funnel": [[-1, -1], [3, -1]],
+        "popularity": [[-1, -1], [-1, -1]],
+    }
 
 
 def write_files(folder: Path) -> tuple[Path, Path]:

@@ -1,12 +1,13 @@
 """The step table: every step is there, after what it needs."""
 
 import inspect
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from components.pipeline import STEPS, Job, find
+from components.pipeline import STEPS, Job, find, up_to
 from upnext.errors import ConfigError
 from upnext.settings import Settings
 
@@ -29,6 +30,26 @@ def test_every_function_takes_a_job_and_is_described(step) -> None:
     assert list(inspect.signature(function).parameters) == ["job"]
     assert function.__doc__
     assert step.about
+
+
+def test_every_setting_that_a_step_reads_is_named() -> None:
+    """Else a changed one would be taken for done. ``training`` needs no naming: it is told by step."""
+    read = {name for step in STEPS for name in step.settings}
+    assert read <= set(Settings.model_fields)
+    folder = Path(inspect.getfile(find)).parent
+    files = [file for file in folder.rglob("*.py") if file.name != "commands.py"]
+    found = {name for file in files for name in re.findall(r"settings\.(\w+)", file.read_text())}
+    assert found & set(Settings.model_fields) - {"training"} == read
+
+
+def test_what_a_step_needs_is_run_before_it_and_nothing_else() -> None:
+    names = [step.name for step in up_to("als")]
+    assert names == ["ingest", "visual", "features", "skew", "examples", "validate", "als"]
+    assert [step.name for step in up_to("ingest")] == ["ingest"]
+    release = ["ingest", "visual", "features", "skew", "examples", "validate", "als", "two_tower", "ranker"]
+    assert [step.name for step in up_to("release")] == [*release, "gate", "index", "release"]
+    with pytest.raises(ConfigError, match="step is 'tarin'"):
+        up_to("tarin")
 
 
 def test_an_unknown_step_is_named_with_the_known_ones() -> None:

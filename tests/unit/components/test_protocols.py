@@ -3,6 +3,7 @@
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace as Namespace
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,7 @@ from click.testing import CliRunner
 
 from components.commands import evaluate
 from components.ingest import ingest
-from components.pipeline import Job
+from components.pipeline import Job, up_to
 from components.protocols import PROTOCOLS, load
 from components.protocols.cold_start import cold_start
 from components.protocols.off_policy import DRAWS, Slots, asked, chance
@@ -63,6 +64,15 @@ def test_a_fifth_is_hidden_of_users_who_are_not_learned_from() -> None:
         shown, hidden = (set(part.video[part.user == user].tolist()) for part in (split.shown, split.hidden))
         assert len(shown) == 8 and not shown & hidden
     assert held_users(log_of(rows, users=20), 100, seed=0).users.tolist() == split.users.tolist()
+
+
+def test_the_tenth_is_of_all_users_and_the_sample_is_of_the_tenth() -> None:
+    rows = [(user, video, video, 1.0) for user in range(200) for video in range(10)]
+    whole, some = (held_users(log_of(rows, users=200), sample, seed=0) for sample in (200, 15))
+    assert (len(whole.users), len(some.users)) == (20, 15)
+    assert set(some.users) < set(whole.users)
+    assert len(some.learned) == len(whole.learned) == 1_800
+    assert set(some.shown.user) == set(some.hidden.user) == set(some.users)
 
 
 def test_nobody_to_judge_on_is_an_error() -> None:
@@ -170,6 +180,23 @@ def test_content_finds_films_that_nobody_has_watched(films, tmp_path, monkeypatc
     measure = "recall@2, among the held-out videos"
     assert report.find(measure, "two_tower").value > report.find(measure, "random").value + 0.15
     assert report.notes[0].startswith("4 of 40 videos held out")
+
+
+def test_a_protocol_runs_the_steps_that_it_needs_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[str, datetime | None]] = []
+
+    def start(settings: Settings, name: str, source: str, until: datetime | None, force: bool) -> Namespace:
+        told.append((name, until))
+        return Namespace(until=UNTIL.isoformat())
+
+    monkeypatch.setattr("components.runner.start_step", start)
+    made = Prepared.of(Settings(home=tmp_path), "world:", "holdout", "ranker", sample=1, seed=0)
+    assert made.job.until == UNTIL
+    assert told[0] == ("ingest", None) and {until for _, until in told[1:]} == {UNTIL}
+    assert [name for name, _ in told] == [step.name for step in up_to("ranker")]
+    assert "materialise" not in dict(told)
 
 
 def test_every_protocol_is_documented_and_loads() -> None:

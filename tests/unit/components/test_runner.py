@@ -14,7 +14,7 @@ import pytest
 
 from components import pipeline, runner
 from components.pipeline import Outcome, Step
-from upnext.errors import CandidateRefused, EmptyData, MissingData
+from upnext.errors import CandidateRefused, EmptyData, MissingData, SuiteFailed
 from upnext.settings import Settings
 
 T = datetime(2026, 6, 22, 6, tzinfo=UTC)
@@ -110,6 +110,29 @@ def test_changed_settings_run_a_step_and_those_after_it_again(fake, run: Run) ->
     assert run("train", train={"lr": 0.2}).fresh
     assert run("gate", train={"lr": 0.2}).fresh
     assert not run("gate", train={"lr": 0.2}, other={"lr": 1}).fresh
+
+
+def test_a_changed_setting_runs_those_again_that_read_it(
+    fake, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = ("skew_threshold", "visual_backbone")
+    table = {**pipeline.BY_NAME, "train": replace(pipeline.BY_NAME["train"], settings=read)}
+    monkeypatch.setattr(pipeline, "BY_NAME", table)
+
+    def fresh(**changed: object) -> list[str]:
+        own = settings.model_copy(update=changed)
+        return [name for name in ("train", "gate") if runner.run_step(own, name, "world:", T).fresh]
+
+    runner.run_step(settings, "ingest", "world:", T)
+    assert fresh() == ["train", "gate"]
+    assert fresh(near_cache_mb=1) == []
+    assert fresh(skew_threshold=0.5) == ["train", "gate"]
+    network = tmp_path / "net.onnx"
+    network.write_bytes(b"one")
+    assert fresh(visual_backbone=network) == ["train", "gate"]
+    assert fresh(visual_backbone=network) == []
+    network.write_bytes(b"another")
+    assert fresh(visual_backbone=network) == ["train", "gate"]
 
 
 def test_a_new_version_of_the_data_runs_every_step_again(fake, run: Run) -> None:
@@ -261,3 +284,34 @@ def test_a_tracked_run_names_the_tables_that_it_goes_back_to(
     runner.run_step(settings, "train", "world:", T)
     assert logged["train"]["params"] == {"lr": 0.1, "delta.events": 3}
     assert logged["train"]["tags"]["upnext.source"] == "world:"
+
+
+def test_a_refused_run_is_tracked_and_not_done(
+    fake, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged = []
+    monkeypatch.setattr("upnext.tracking.log_run", lambda _, name, **kept: logged.append((name, kept)))
+    table = {**pipeline.BY_NAME, "train": replace(pipeline.BY_NAME["train"], tracked=True)}
+    monkeypatch.setattr(pipeline, "BY_NAME", table)
+    unfit = Outcome(metrics={"refused_share": 0.5}, refused=SuiteFailed("unfit"))
+    monkeypatch.setattr(fake, "train", lambda job: unfit)
+    runner.run_step(settings, "ingest", "world:", T)
+    for times in (1, 2):
+        with pytest.raises(SuiteFailed, match="unfit"):
+            runner.run_step(settings, "train", "world:", T)
+        assert [name for name, _ in logged] == ["train"] * times
+    assert logged[0][1]["metrics"]["refused_share"] == 0.5
+    assert runner.Report.read(runner.run_folder(settings, T) / "train") is None
+    with pytest.raises(MissingData, match="needs the output of train"):
+        runner.run_step(settings, "gate", "world:", T)
+
+
+def test_a_run_without_figures_is_not_tracked(
+    fake, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = {**pipeline.BY_NAME, "train": replace(pipeline.BY_NAME["train"], tracked=True)}
+    monkeypatch.setattr(pipeline, "BY_NAME", table)
+    monkeypatch.setattr(fake, "train", lambda job: Outcome(details={"left_out": {}}))
+    monkeypatch.setattr("upnext.tracking.log_run", lambda *_, **__: pytest.fail("tracked"))
+    runner.run_step(settings, "ingest", "world:", T)
+    assert runner.run_step(settings, "train", "world:", T).fresh

@@ -212,11 +212,9 @@ def test_wrong_features_are_found_and_named(
         report.require(0.2)
 
     monkeypatch.setattr(skewing, "released", lambda settings: lambda _: site.bundle)
-    told: list[dict[str, float]] = []
-    monkeypatch.setattr(skewing.tracking, "log_run", lambda *_, metrics, **__: told.append(metrics))
-    with pytest.raises(SkewFound):
-        skewing.skew(Job(site.settings, "log:", NOW, tmp_path))
-    assert told[0]["share.user.ctr"] == 0.25 and told[0]["worst_share"] == 1.0
+    outcome = skewing.skew(Job(site.settings, "log:", NOW, tmp_path))
+    assert isinstance(outcome.refused, SkewFound) and "context.hour_sin (100.0%)" in str(outcome.refused)
+    assert outcome.metrics["share.user.ctr"] == 0.25 and outcome.metrics["worst_share"] == 1.0
     assert json.loads((tmp_path / "skew.json").read_text())["features"][0]["name"] == "hour_sin"
 
     environment = {"UPNEXT_HOME": str(site.settings.home), "UPNEXT_DATASET": "tiny"}

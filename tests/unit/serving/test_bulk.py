@@ -55,7 +55,7 @@ def home(tmp_path):
             | {name: [0.5] for name in USER.names}
             | {SNAPSHOT: [snapshot_name(stamped(-1))]}
         )
-        stores.lake.append(USER.table, pa.table(columns))
+        stores.lake.append(USER.table, pa.table(columns), [SNAPSHOT])
         yield stores
 
 

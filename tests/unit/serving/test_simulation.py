@@ -37,7 +37,7 @@ def platform(tmp_path_factory):
         ingest(open_source(SOURCE), stores.lake, AT)
         catalogue = Catalogue.of(stores.lake.read("videos"))
         features = {USER.key: ["u00000000"]} | {name: [0.5] for name in USER.names}
-        stores.lake.append(USER.table, pa.table(features | {SNAPSHOT: [snapshot_name(AT)]}))
+        stores.lake.append(USER.table, pa.table(features | {SNAPSHOT: [snapshot_name(AT)]}), [SNAPSHOT])
     bundle = tiny_bundle(folder, catalogue=catalogue, meta={"as_of": AT.isoformat(), "source": SOURCE})
     return settings, bundle
 

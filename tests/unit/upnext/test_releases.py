@@ -61,6 +61,27 @@ def test_a_run_is_kept_with_all_that_was_said_of_it(settings: Settings, tmp_path
     assert [file.read_bytes() for file in kept.rglob("weights.bin")] == [b"123"]
 
 
+def test_metrics_have_any_names(settings: Settings) -> None:
+    given = {
+        "share.context.device=smart tv (lg)": 0.25,
+        "share.context.device=tv/": 0.5,
+        "a//b/../c:d": 0.75,
+        "é" * 300: 1.0,
+    }
+    run = tracking.log_run(settings, "skew", params={}, metrics=given, tags={})
+    assert tracking.client(settings).get_run(run).data.metrics == {
+        "share.context.device_smart tv _lg_": 0.25,
+        "share.context.device_tv_": 0.5,
+        "a__b_.._c_d": 0.75,
+        "é" * 250: 1.0,
+    }
+
+
+def test_names_that_become_the_same_are_no_fault(settings: Settings) -> None:
+    run = tracking.log_run(settings, "skew", params={}, metrics={"tv (lg)": 1.0, "tv [lg]": 2.0}, tags={})
+    assert tracking.client(settings).get_run(run).data.metrics["tv _lg_"] in (1.0, 2.0)
+
+
 def test_each_data_set_has_one_experiment(settings: Settings) -> None:
     for name in ("als", "two_tower"):
         tracking.log_run(settings, name, params={}, metrics={}, tags={})

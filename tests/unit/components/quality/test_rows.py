@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 
 from components.outcomes import recompute
-from components.quality.rows import MOST_REPEATS, sweep
-from upnext.contracts import EVENTS, VIDEOS
+from components.quality.rows import MOST_REPEATS, put_away, sweep
+from upnext.contracts import EVENTS, QUARANTINE, VIDEOS
 from upnext.ports import Lake
 from upnext.settings import Settings
 from upnext.stores import connect
@@ -82,6 +82,12 @@ def test_a_second_sweep_finds_nothing_and_writes_nothing(lake: Lake) -> None:
     versions = {table: lake.version(table) for table in lake.tables()}
     assert sweep(lake, "x").total() == 0
     assert {table: lake.version(table) for table in lake.tables()} == versions
+
+
+def test_the_quarantine_is_not_read_for_nothing(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep(lake, "x")
+    monkeypatch.setattr(type(lake), "scan", lambda *_: pytest.fail("read"))
+    put_away(lake, QUARANTINE.empty_table())
 
 
 def test_days_before_the_first_to_look_at_stay_as_they_are(lake: Lake) -> None:

@@ -13,6 +13,7 @@ from components import runner
 from components.commands import cycle
 from components.pipeline import STEPS
 from components.quality.rows import MOST_REPEATS
+from upnext import tracking
 from upnext.errors import SuiteFailed
 from upnext.settings import Settings, load_settings
 from upnext.stores import connect
@@ -63,6 +64,14 @@ def test_a_poisoned_source_stops_the_cycle_before_training(settings: Settings, t
     done = sorted(folder.name for folder in run.iterdir())
     assert done == ["examples", "features", "ingest", "skew", "validate", "visual"]
     assert runner.Report.read(run / "validate") is None, "it did not finish"
+    client = tracking.client(settings)
+    experiment = client.get_experiment_by_name(f"upnext-{settings.state.name}")
+    (tracked,) = [
+        each
+        for each in client.search_runs([experiment.experiment_id])
+        if each.data.tags["upnext.step"] == "validate"
+    ]
+    assert tracked.data.metrics["refused_share"] == 0.25
     index = run / "validate" / "documents" / "index.html"
     assert f"{index} shows all of it" in str(said.exception)
     assert "refused_share" in index.read_text()
