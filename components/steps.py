@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -115,10 +116,12 @@ def examples(job: Job) -> Outcome:
 
 
 def als(job: Job) -> Outcome:
-    """Interactions before the ranker's window -> item factors, and each video's neighbours."""
+    """Interactions before the ranker's window -> item factors, an index where they are many, and neighbours."""
     from models.als import AlsConfig, AlsModel
     from models.als_search import best_of, search
+    from models.crosses import LENGTH
     from models.dataset import Dataset
+    from models.index import FLAT_BELOW, build_index
     from models.neighbours import Neighbours
 
     config = step_config(job, "als", AlsConfig)
@@ -127,6 +130,11 @@ def als(job: Job) -> Outcome:
     config = best_of(trials) if trials else config
     model = AlsModel.fit(data.history, len(data.catalogue), config)
     model.save(job.out / "model")
+    if len(model.factors) >= FLAT_BELOW:
+        now = microseconds(job.end)
+        some = some_viewers(data)
+        asked = data.history.histories(some, np.full(len(some), now), LENGTH)
+        build_index(model.factors, model.fold_in(asked)).save(job.out / "model" / "index")
     Neighbours.fit(data.history, len(data.catalogue)).save(job.out / "neighbours")
     known = np.any(model.factors != 0, axis=1)
     return Outcome(
@@ -241,7 +249,7 @@ def index(job: Job) -> Outcome:
         popularity = Popularity.of(stores.lake.read("outcomes"), data.catalogue, now)
         viewers = viewer_places(stores.lake, data.users)
     towers = Towers.load(job.input("two_tower") / "model").with_popularity(popularity.scores())
-    some = np.random.default_rng(0).permutation(len(data.users))[:ASKING].astype(np.int32)
+    some = some_viewers(data)
     histories = data.interactions.histories(some, np.full(len(some), now), int(towers.meta["length"]))
     queries = towers.encode(histories, context(now, viewers[some]))
     tuning, held_out = np.array_split(queries, 2) if len(queries) > 1 else (queries, queries)
@@ -250,6 +258,11 @@ def index(job: Job) -> Outcome:
     k = min(RECALL_AT, len(towers))
     recall = recall_against(ExactIndex.build(towers.items), built, held_out, k)
     return Outcome({"vectors": float(len(towers)), f"recall_at_{k}": recall})
+
+
+def some_viewers(data: "Dataset") -> NDArray[np.int32]:
+    """int32[k], those whose vectors an index is measured with."""
+    return np.random.default_rng(0).permutation(len(data.users))[:ASKING].astype(np.int32)
 
 
 @contextmanager

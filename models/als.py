@@ -158,6 +158,7 @@ class AlsModel:
         folder.mkdir(parents=True, exist_ok=True)
         np.save(folder / "factors.npy", self.factors)
         np.save(folder / "weight.npy", self.weight)
+        np.save(folder / "gramian.npy", self.gramian)
         (folder / "als.json").write_text(json.dumps({"ridge": self.ridge, **asdict(self.config)}, indent=2))
 
     @classmethod
@@ -167,7 +168,10 @@ class AlsModel:
             meta = json.loads((folder / "als.json").read_text())
             ridge = float(meta.pop("ridge"))
             factors = np.load(folder / "factors.npy", mmap_mode="r")
-            return cls(factors, np.load(folder / "weight.npy"), ridge, AlsConfig(**meta))
+            model = cls(factors, np.load(folder / "weight.npy"), ridge, AlsConfig(**meta))
+            if (folder / "gramian.npy").is_file():  # to compute it would bring all factors into memory
+                vars(model)["gramian"] = np.load(folder / "gramian.npy")
+            return model
 
 
 def confidence(

@@ -3,7 +3,7 @@
 manifest.json         as_of, made_at, layouts, data versions, and SHA-256 and size of every file
 catalogue.parquet     rows that all other parts count by
 popularity.npz        decayed counts: the baseline and the last fallback
-als/  towers/         retrieval models with their item vectors
+als/  towers/         retrieval models with their item vectors; als/index: a faster index over ALS's, optional
 neighbours/           each video's nearest videos
 index/                optional: a faster index over the towers' item vectors
 exposure.npz          optional: how often each video was shown, and how often that went well
@@ -117,6 +117,7 @@ class Bundle:
     weights: Weights
     exposure: Exposure
     index: Index | None = None
+    als_indexed: Index | None = None
 
     @classmethod
     def load(cls, folder: Path, verify: bool = True) -> Self:
@@ -132,6 +133,7 @@ class Bundle:
         manifest = Manifest.read(folder)
         check(folder, manifest, sums=verify)
         weights, index, exposure = (folder / name for name in ("weights.json", "index", "exposure.npz"))
+        als_index = folder / "als" / "index"
         catalogue = Catalogue.load(folder / "catalogue.parquet")
         bundle = cls(
             folder=folder,
@@ -142,10 +144,11 @@ class Bundle:
             towers=Towers.load(folder / "towers"),
             neighbours=Neighbours.load(folder / "neighbours"),
             scorer=Scorer.load(folder / "ranker"),
-            video_features=np.load(folder / "video_features.npy"),
+            video_features=np.load(folder / "video_features.npy", mmap_mode="r"),
             weights=Weights.load(weights) if weights.exists() else Weights(),
             exposure=Exposure.load(exposure) if exposure.exists() else Exposure.none(len(catalogue)),
             index=load_index(index) if index.exists() else None,
+            als_indexed=load_index(als_index) if als_index.exists() else None,
         )
         bundle._require_one_catalogue()
         bundle._require_one_layout()
@@ -157,8 +160,9 @@ class Bundle:
         return self.manifest.digest[:12]
 
     @cached_property
-    def als_index(self) -> ExactIndex:
-        return ExactIndex.build(self.als.factors)
+    def als_index(self) -> Index:
+        """The bundled index over ALS's factors, exact search where there is none."""
+        return self.als_indexed or ExactIndex.build(self.als.factors)
 
     @cached_property
     def tower_index(self) -> Index:
@@ -168,7 +172,8 @@ class Bundle:
     @cached_property
     def crosses(self) -> Crosses:
         looks = components(self.manifest.layouts["video_features"].names, "visual")
-        visual = np.ascontiguousarray(self.video_features[:, looks])
+        # A mapping of its own, so that its pages go when the columns are copied.
+        visual = np.load(self.folder / "video_features.npy", mmap_mode="r")[:, looks]
         return Crosses(
             self.catalogue,
             self.als.factors,
@@ -194,6 +199,7 @@ class Bundle:
             "exposure": len(self.exposure.impressions),
             "video_features": len(self.video_features),
             "index": videos if self.index is None else len(self.index),
+            "als/index": videos if self.als_indexed is None else len(self.als_indexed),
         }
         for part, found in rows.items():
             if found != videos:

@@ -43,6 +43,7 @@ def environment(settings: Settings) -> dict[str, str]:
     if config := found.get("UPNEXT_CONFIG"):
         found["UPNEXT_CONFIG"] = str(Path(config).absolute())
     found.setdefault("OMP_NUM_THREADS", "1")  # requests run side by side, each on one core
+    found.setdefault("MALLOC_ARENA_MAX", "2")  # what making tables frees is used again, by whatever thread
     return found | {
         "UPNEXT_HOME": str(home),
         "UPNEXT_DATASET": settings.state.name,

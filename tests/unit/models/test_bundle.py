@@ -111,6 +111,19 @@ def test_parts_of_different_catalogues_are_refused(made, tmp_path):
         Bundle.load(mixed)
 
 
+def test_als_is_searched_by_the_index_that_comes_with_it(made, tmp_path):
+    """This one holds the factors upside down, as no search of the factors would."""
+    als = tmp_path / "als"
+    made.als.save(als)
+    ExactIndex.build(np.ascontiguousarray(made.als.factors[::-1])).save(als / "index")
+    loaded = Bundle.load(assemble(parts_of(made) | {"als": als}, tmp_path / "out", meta_of(made)))
+    asked = made.als.factors[:1]
+    exact, turned = made.als_index.search(asked, VIDEOS), loaded.als_index.search(asked, VIDEOS)
+    assert np.array_equal(np.sort(VIDEOS - 1 - turned[0]), np.sort(exact[0]))
+    assert turned[0][0, 0] == VIDEOS - 1 - exact[0][0, 0]
+    assert np.array_equal(loaded.als.gramian, made.als.gramian)
+
+
 def test_an_index_of_another_catalogue_is_refused(made, tmp_path):
     for lacking, out in ((0, "whole"), (1, "mixed")):
         ExactIndex.build(made.towers.items[: VIDEOS - lacking]).save(tmp_path / "index")
