@@ -116,7 +116,7 @@ def examples(job: Job) -> Outcome:
 
 
 def als(job: Job) -> Outcome:
-    """Interactions before the ranker's window -> item factors, an index where they are many, and neighbours."""
+    """Interactions before the ranker's window -> item factors, an index of many, and neighbours."""
     from models.als import AlsConfig, AlsModel
     from models.als_search import best_of, search
     from models.crosses import LENGTH
