@@ -149,7 +149,7 @@ def _protocol(name: str, source: str, sample: int, seed: int) -> "Report":
     from components.protocols import load
     from components.protocols.prepared import Prepared
 
-    run, through = load(name), PROTOCOLS.get(name, ("", ""))[1]
+    run, through = load(name), PROTOCOLS[name][1]
     return run(Prepared.of(settings_for(source), source, name, through, sample, seed))
 
 

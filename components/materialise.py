@@ -13,13 +13,13 @@ from functools import cached_property
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
 from components.marks import Marks, Value
+from components.tables import query
 from feature_repo.layout import layouts
 from feature_repo.offline import defaults, snapshot, snapshots
 from feature_repo.packed import PackedFeatures
@@ -249,11 +249,7 @@ def changed_rows(lake: Lake, table: str, schema: pa.Schema, before: int, version
         old = lake.read(table, schema.names, before)
     except DataError:
         return new
-    with duckdb.connect() as engine:
-        engine.register("new", new)
-        engine.register("old", old)
-        result: pa.Table = engine.sql("SELECT * FROM new EXCEPT SELECT * FROM old").to_arrow_table()
-    return result
+    return query("SELECT * FROM new EXCEPT SELECT * FROM old", new=new, old=old)
 
 
 def _by_days(lake: Lake, since: datetime, until: datetime) -> Iterator[tuple[datetime, pa.Table]]:

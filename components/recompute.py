@@ -22,7 +22,7 @@ from models import viewer_inputs
 from models.affinity import Affinities
 from models.bundle import Bundle
 from models.catalogue import Catalogue
-from models.columns import floats, micros
+from models.columns import codes, floats, micros
 from models.crosses import LENGTH, Viewers
 from models.dataset import Interactions
 from models.history import watch_fraction
@@ -107,8 +107,7 @@ class Recompute:
         first = rows.take(pa.array(np.unique(viewer, return_index=True)[1]))
         at, users = micros(first["computed_for"]), pc.unique(rows["user_id"]).to_pylist()
         past = self._past(users, moment(int(at.min())), moment(int(at.max())))
-        place = {user: code for code, user in enumerate(users)}
-        user = np.array([place[name] for name in first["user_id"].to_pylist()], np.int32)
+        user = codes(first["user_id"], users)
         histories = past.histories(user, at, max(LENGTH, CONTEXT_HISTORY))
         surface, device, region, language = (
             first[name].to_pylist() for name in ("surface", "device", "region", "language")

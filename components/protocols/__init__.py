@@ -15,22 +15,14 @@ if TYPE_CHECKING:
     from components.protocols.report import Report
 
 PROTOCOLS = {
-    "holdout": ("components.protocols.holdout:holdout", "ranker", "the whole funnel on the newest days"),
-    "retrievers": ("components.protocols.retrievers:retrievers", "ranker", "what each retriever adds"),
-    "cold-start": ("components.protocols.cold_start:cold_start", "examples", "videos held out of training"),
-    "leave-one-out": ("components.protocols.splits:leave_one_out", "examples", "each user's last video"),
-    "strong-generalisation": (
-        "components.protocols.splits:strong_generalisation",
-        "examples",
-        "users held out of training, most of their videos folded in",
-    ),
-    "off-policy": (
-        "components.protocols.off_policy:off_policy",
-        "ranker",
-        "watch time from slates whose propensities are known",
-    ),
+    "holdout": ("components.protocols.holdout:holdout", "ranker"),
+    "retrievers": ("components.protocols.retrievers:retrievers", "ranker"),
+    "cold-start": ("components.protocols.cold_start:cold_start", "examples"),
+    "leave-one-out": ("components.protocols.splits:leave_one_out", "examples"),
+    "strong-generalisation": ("components.protocols.splits:strong_generalisation", "examples"),
+    "off-policy": ("components.protocols.off_policy:off_policy", "ranker"),
 }
-"""Name -> (where it is defined, the last step that it needs, one line of help)."""
+"""Name -> (where it is defined, the last step that it needs)."""
 
 
 def load(name: str) -> "Callable[[Prepared], Report]":

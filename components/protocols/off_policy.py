@@ -12,7 +12,6 @@ from datetime import datetime
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
@@ -20,7 +19,7 @@ from components.evaluation import Holdout, Judge, slates
 from components.protocols.prepared import Prepared
 from components.protocols.report import Figure, Report
 from components.recommending import recommend
-from models.columns import codes, floats
+from models.columns import codes, flags, floats
 from models.off_policy import Logged, doubly_robust, snips
 from upnext.errors import EmptyData, TooLittleData
 from upnext.stores import connect
@@ -85,7 +84,7 @@ def logged_slots(prepared: Prepared, users: Holdout) -> Slots:
     with connect(prepared.job.settings) as stores:
         rows = stores.lake.scan("outcomes").to_table(columns=columns, filter=wanted)
     video = prepared.data.catalogue.rows(rows["video_id"])
-    seconds = np.where(pc.fill_null(rows["watched"], False), floats(rows["watch_ms"]) / 1_000, 0.0)
+    seconds = np.where(flags(rows["watched"]), floats(rows["watch_ms"]) / 1_000, 0.0)
     kept = (video >= 0) & ~np.isnan(seconds)
     if not kept.any():
         raise EmptyData(

@@ -6,7 +6,7 @@ all rows, so a suite costs the same for two hundred features of a million videos
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pandas as pd
@@ -171,7 +171,7 @@ def _events(lake: Lake, since: datetime, until: datetime, columns: list[str]) ->
 
 
 def _day(time: datetime) -> str:
-    return str(date.fromordinal(time.astimezone(UTC).date().toordinal()))
+    return str(time.astimezone(UTC).date())
 
 
 def _ranges(features: Sequence[FeatureSpec], names: Sequence[str]) -> list[Range]:

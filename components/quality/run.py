@@ -107,7 +107,7 @@ def _failure(suite: str, result: ExpectationValidationResult) -> Failure:
         column=column,
         severity=str(config.severity.value if hasattr(config.severity, "value") else config.severity),
         expected=_listed(given) or "every row",
-        observed=_observed(result, column),
+        observed=_observed(result),
     )
 
 
@@ -116,7 +116,7 @@ _NAMES = {"min_value": "at least", "max_value": "at most", "value_set": "one of"
 _NAMES |= {"threshold": "divergence below", "partition_object": "from", "mostly": "known in a share of"}
 
 
-def _observed(result: ExpectationValidationResult, column: str) -> str:
+def _observed(result: ExpectationValidationResult) -> str:
     """What there was instead: the rows at fault by their names, a value, or how many rows."""
     raised = result.exception_info.get("exception_message")
     if raised:
