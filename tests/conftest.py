@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import prometheus_client  # noqa: F401 - first, or Feast makes all counters of a process one
 import pytest
 
 from tests.support import redis_server as support
