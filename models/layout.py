@@ -28,12 +28,14 @@ FORMAT = 2
 WIDTHS = {"float32": 4, "float16": 2}
 HEADER_DTYPE = np.dtype([("layout", "<u8"), ("timestamp", "<i8"), ("expiry", "<i8")])
 HEADER = HEADER_DTYPE.itemsize
+EXPIRY = slice(16, 24)
+"""Where the header says until when."""
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 NEVER = int(np.iinfo(np.int64).max)
 """Expiry of what stays good."""
 FOUND, MISSING, EXPIRED, CORRUPT = range(4)
-_ABSENT = np.uint64(2**64 - 1)
-"""Mark of what is no value."""
+_ABSENT, _BROKEN = np.uint64(2**64 - 1), np.uint64(2**64 - 2)
+"""Marks of what stands for no value, and for one that is corrupt."""
 LACKS = {MISSING: "missing", EXPIRED: "expired", CORRUPT: "corrupt"}
 """Why a value could not be used -> its name in counts."""
 
@@ -190,19 +192,20 @@ class FeatureLayout:
             unpacked = self.unpack_joined(b"".join(values), len(values), defaults, now)  # type: ignore[arg-type]
             if unpacked is not None:
                 return unpacked
-        good, corrupt, mark = list[bytes](), list[int](), self._mark.to_bytes(8, "little")
-        for place, value in enumerate(values):
-            if value is None:
-                good.append(self.absent)
-            elif len(value) == self.size and value.startswith(mark):
-                good.append(value)
-            else:
-                good.append(self.absent)
-                corrupt.append(place)
-        records = np.frombuffer(b"".join(good), self._record)
-        lack = np.where(records["layout"] == _ABSENT, np.uint8(MISSING), np.uint8(FOUND))
-        lack[corrupt] = CORRUPT
-        return self._unpacked(records, lack, defaults, now)
+        return self.unpack_array(self.gathered(values), defaults, now)
+
+    def gathered(self, values: Sequence[bytes | None]) -> NDArray[np.uint8]:
+        """Many values in one uint8[n, size], under marks of their own what is missing and what is corrupt."""
+        mark = self._mark.to_bytes(8, "little")
+        whole = (
+            self.absent
+            if value is None
+            else value
+            if len(value) == self.size and value.startswith(mark)
+            else self._broken
+            for value in values
+        )
+        return np.frombuffer(b"".join(whole), np.uint8).reshape(len(values), self.size)
 
     def unpack_joined(
         self, joined: bytes, number: int, defaults: NDArray[np.float32] | None = None, now: int = 0
@@ -213,13 +216,19 @@ class FeatureLayout:
         """
         if len(joined) != number * self.size:
             return None
-        records = np.frombuffer(joined, self._record)
-        lack = np.zeros(number, np.uint8)
-        wrong = records["layout"] != self._mark  # so also where one value is cut and another too long
+        values = np.frombuffer(joined, np.uint8).reshape(number, self.size)
+        unpacked = self.unpack_array(values, defaults, now)
+        return None if (unpacked.lack == CORRUPT).any() else unpacked  # one cut, another too long?
+
+    def unpack_array(
+        self, values: NDArray[np.uint8], defaults: NDArray[np.float32] | None = None, now: int = 0
+    ) -> Unpacked:
+        """As :meth:`unpack_many`, of uint8[n, size] as :meth:`gathered` makes them."""
+        records = values.view(self._record).reshape(len(values))
+        lack = np.zeros(len(values), np.uint8)
+        wrong = records["layout"] != self._mark
         if wrong.any():
-            if (records["layout"][wrong] != _ABSENT).any():
-                return None
-            lack[wrong] = MISSING
+            lack[wrong] = np.where(records["layout"][wrong] == _ABSENT, MISSING, CORRUPT)
         return self._unpacked(records, lack, defaults, now)
 
     def to_json(self) -> str:
@@ -258,8 +267,15 @@ class FeatureLayout:
     @cached_property
     def absent(self) -> bytes:
         """Stands for a missing value among those that are joined: no value, under a mark of its own."""
+        return self._empty(_ABSENT)
+
+    @cached_property
+    def _broken(self) -> bytes:
+        return self._empty(_BROKEN)
+
+    def _empty(self, mark: np.uint64) -> bytes:
         records = np.zeros(1, self._record)
-        records["layout"], records["expiry"] = _ABSENT, NEVER
+        records["layout"], records["expiry"] = mark, NEVER
         return records.tobytes()
 
     @cached_property
