@@ -186,7 +186,7 @@ class PackedFeatures:
         for why, number in unpacked.lacks.items():
             self.lacks[view, why] += number
             self._on_lack(view, why, number)
-        if len(unpacked.lack) and unpacked.lack.all():
+        if unpacked.lacks and unpacked.lack.all():
             self.require(view)
         return unpacked
 

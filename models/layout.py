@@ -54,15 +54,14 @@ class Unpacked:
     """What n values held.
 
     rows: float32[n, d], defaults where a value could not be used; lack: uint8[n], FOUND or one of LACKS;
-    timestamps, expiries: int64[n], µs since the epoch; 0 and NEVER where there is no value.
+    timestamps: int64[n], when the features held, µs since the epoch; 0 where there is no value.
     """
 
     rows: NDArray[np.float32]
     lack: NDArray[np.uint8]
     timestamps: NDArray[np.int64]
-    expiries: NDArray[np.int64]
 
-    @property
+    @cached_property
     def lacks(self) -> dict[str, int]:
         """How many values could not be used, by the reason's name; empty when all could."""
         if not self.lack.any():
@@ -218,18 +217,24 @@ class FeatureLayout:
             return None
         values = np.frombuffer(joined, np.uint8).reshape(number, self.size)
         unpacked = self.unpack_array(values, defaults, now)
-        return None if (unpacked.lack == CORRUPT).any() else unpacked  # one cut, another too long?
+        return None if LACKS[CORRUPT] in unpacked.lacks else unpacked  # one cut, another too long?
 
     def unpack_array(
         self, values: NDArray[np.uint8], defaults: NDArray[np.float32] | None = None, now: int = 0
     ) -> Unpacked:
         """As :meth:`unpack_many`, of uint8[n, size] as :meth:`gathered` makes them."""
-        records = values.view(self._record).reshape(len(values))
+        heads = values[:, :HEADER].copy().view(HEADER_DTYPE).reshape(len(values))
+        rows = self._floats(values.view(self._record).reshape(len(values)))
         lack = np.zeros(len(values), np.uint8)
-        wrong = records["layout"] != self._mark
-        if wrong.any():
-            lack[wrong] = np.where(records["layout"][wrong] == _ABSENT, MISSING, CORRUPT)
-        return self._unpacked(records, lack, defaults, now)
+        good = (heads["layout"] == self._mark) & (heads["expiry"] > now)
+        if not good.all():
+            lack[~good] = EXPIRED
+            wrong = heads["layout"] != self._mark
+            lack[wrong] = np.where(heads["layout"][wrong] == _ABSENT, MISSING, CORRUPT)
+            rows = rows if rows.flags.writeable else rows.copy()
+            stand_in = np.full(self.width, np.nan, np.float32) if defaults is None else defaults
+            rows[~good] = stand_in[~good] if stand_in.ndim > 1 else stand_in
+        return Unpacked(rows, lack, heads["timestamp"])
 
     def to_json(self) -> str:
         return json.dumps({"hash": self.hash, "fields": [asdict(field) for field in self.fields]}, indent=1)
@@ -324,22 +329,3 @@ class FeatureLayout:
         if len(parts) == 1:
             return np.ascontiguousarray(parts[0])
         return np.concatenate([np.empty((len(records), 0), np.float32), *parts], axis=1)
-
-    def _unpacked(
-        self,
-        records: NDArray[Any],
-        lack: NDArray[np.uint8],
-        defaults: NDArray[np.float32] | None,
-        now: int,
-    ) -> Unpacked:
-        """What n records hold, of which ``lack``, uint8[n], says which are missing or corrupt."""
-        late = records["expiry"] <= now
-        if late.any():
-            lack[late] = EXPIRED
-        rows = self._floats(records)
-        lacking = lack != FOUND
-        if lacking.any():
-            rows = rows if rows.flags.writeable else rows.copy()
-            stand_in = np.full(self.width, np.nan, np.float32) if defaults is None else defaults
-            rows[lacking] = stand_in[lacking] if stand_in.ndim > 1 else stand_in
-        return Unpacked(rows, lack, records["timestamp"], records["expiry"])
