@@ -21,6 +21,8 @@ from upnext.ports import OnlineFeatures
 
 BATCH = 20_000
 """Values written at once; bounds the memory of a transaction."""
+ASK_AGAIN_US = 5_000_000
+"""For so long it is not asked again in which layouts the store holds a view of which nothing was found."""
 
 
 def spec_defaults(view: str, layout: FeatureLayout) -> NDArray[np.float32]:
@@ -66,6 +68,7 @@ class PackedFeatures:
         """
         self.layouts = dict(layouts)
         self.lacks: Counter[tuple[str, str]] = Counter()
+        self._required: dict[str, int] = {}  # view -> when it was seen not to be held in another layout only
         self._port = port
         self._joins = port if isinstance(port, Joins) else None
         self._now, self._on_lack = now, on_lack
@@ -143,6 +146,7 @@ class PackedFeatures:
 
     def drop(self, view: str) -> None:
         """Remove a view in every layout."""
+        self._required.pop(view, None)
         for name in self.versions(view):
             self._port.drop(name)
 
@@ -187,7 +191,10 @@ class PackedFeatures:
             self.lacks[view, why] += number
             self._on_lack(view, why, number)
         if unpacked.lacks and unpacked.lack.all():
-            self.require(view)
+            now = self._now()
+            if now - self._required.get(view, now - ASK_AGAIN_US) >= ASK_AGAIN_US:
+                self.require(view)
+                self._required[view] = now
         return unpacked
 
 
