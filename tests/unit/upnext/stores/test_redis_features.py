@@ -113,6 +113,10 @@ def test_a_wrong_password_is_told_as_one() -> None:
 def test_no_url_of_redis_is_a_setting_gone_wrong() -> None:
     with pytest.raises(ConfigError, match="no URL of Redis"):
         RedisFeatures("redis://127.0.0.1:notaport/0")
+    with pytest.raises(ConfigError, match="with %2F for / in a password") as error:
+        RedisFeatures("redis://:hunter2/abc@host")
+    assert "redis://:***@host" in str(error.value) and "hunter2" not in str(error.value)
+    assert error.value.__suppress_context__  # the client's own words quote it
 
 
 def test_full_memory_is_told_and_what_was_there_stays(
