@@ -22,7 +22,7 @@ from upnext.ports import OnlineFeatures
 BATCH = 20_000
 """Values written at once; bounds the memory of a transaction."""
 ASK_AGAIN_US = 5_000_000
-"""For so long it is not asked again in which layouts the store holds a view of which nothing was found."""
+"""A view that the store was seen to hold in the layout in use is taken to be there for so long."""
 
 
 def spec_defaults(view: str, layout: FeatureLayout) -> NDArray[np.float32]:
@@ -68,7 +68,7 @@ class PackedFeatures:
         """
         self.layouts = dict(layouts)
         self.lacks: Counter[tuple[str, str]] = Counter()
-        self._required: dict[str, int] = {}  # view -> when it was seen not to be held in another layout only
+        self._held: dict[str, int] = {}  # view -> when it was seen to be held in the layout in use
         self._port = port
         self._joins = port if isinstance(port, Joins) else None
         self._now, self._on_lack = now, on_lack
@@ -146,14 +146,19 @@ class PackedFeatures:
 
     def drop(self, view: str) -> None:
         """Remove a view in every layout."""
-        self._required.pop(view, None)
+        self._held.pop(view, None)
         for name in self.versions(view):
             self._port.drop(name)
 
     def require(self, view: str) -> None:
         """Raise LayoutMismatch when the store holds a view, and not in the layout in use."""
+        now, seen = self._now(), self._held.get(view)
+        if seen is not None and now - seen < ASK_AGAIN_US:
+            return
         held = self.versions(view)
-        if held and self._keys[view] not in held:
+        if self._keys[view] in held:
+            self._held[view] = now
+        elif held:
             raise LayoutMismatch(
                 f"the online store holds {', '.join(held)}, in use is {self._keys[view]}: materialise again"
             )
@@ -191,10 +196,7 @@ class PackedFeatures:
             self.lacks[view, why] += number
             self._on_lack(view, why, number)
         if unpacked.lacks and unpacked.lack.all():
-            now = self._now()
-            if now - self._required.get(view, now - ASK_AGAIN_US) >= ASK_AGAIN_US:
-                self.require(view)
-                self._required[view] = now
+            self.require(view)
         return unpacked
 
 
