@@ -1,13 +1,14 @@
 """What was read lately from a store over the network, kept in this process while the store vouches for it.
 
-Rows lie unpacked in fixed arrays, so that a hit costs a look-up and its share of one gather. A store tells
-what has changed (:class:`upnext.abilities.Follows`); while it can't, all is read from the store itself.
+Values lie packed in one fixed array, and a thousand ids are looked up by a few numpy calls: the hash of an id
+names a set of eight slots, where the whole hash, 64 bits, tells it from the others. That any two of a million
+ids share one, so that one gets the other's value, has a chance of 3 in 10⁸. A store tells what has changed
+(:class:`upnext.abilities.Follows`); while it can't, all is read from the store itself.
 """
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import repeat
 from threading import Lock
 from time import monotonic, sleep
 from typing import Self
@@ -15,59 +16,60 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from models.layout import FOUND, NEVER, Unpacked
+from models.layout import EXPIRY
 from upnext.abilities import Following
 
-_BESIDE = 17
-"""Bytes of a slot beside its row: timestamp, expiry and mark of use."""
+WAYS = 8
+"""Slots of a set: their tags fill one line of the processor's cache."""
+_BESIDE = 16
+"""Bytes of a slot beside its value: tag and time of use."""
+_FREE = 0
+"""Tag and time of use of a free slot."""
+_Tags = NDArray[np.uint64]
+_Slots = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Near:
-    """rows: float32[n, d] and timestamps int64[n], µs; seen: for ``keep``.
+    """values: uint8[n, size]; those at ``absent``, int64[m], are yet to be read; seen: for ``keep``."""
 
-    Those at ``absent``, int64[m], are yet to be read.
-    """
-
-    rows: NDArray[np.float32]
-    timestamps: NDArray[np.int64]
+    values: NDArray[np.uint8]
     absent: NDArray[np.int64]
     seen: int
 
 
 class NearCache:
-    """Rows of one view by id, evicted by CLOCK: what was used since the hand last passed stays.
+    """Packed values of one view by id; a new one takes the slot of its set that was unused for longest.
 
     ``counts`` are hits, misses, bypassed (asked while the store could not vouch), evicted and forgotten.
     Safe to share between threads.
     """
 
-    def __init__(self, slots: int, width: int) -> None:
-        self._rows = np.zeros((slots, width), np.float32)
-        self._cells = self._rows.view(np.dtype((np.void, 4 * width))).reshape(slots)  # gathers twice as fast
-        self._stamps = np.zeros(slots, np.int64)
-        self._expiry = np.full(slots, NEVER, np.int64)
-        self._used = np.zeros(slots, np.bool_)
-        self._taken = np.zeros(slots, np.bool_)  # by the eviction under way, which may pass a slot twice
-        self._ids: list[str | None] = [None] * slots
-        self._slot_of: dict[str, int] = {}
-        self._hand = 0
+    def __init__(self, slots: int, size: int) -> None:
+        """For values of ``size`` bytes, header included, in so many slots, less what fills no set."""
+        ways = min(WAYS, slots)
+        self._tags = np.zeros((slots // ways, ways), np.uint64)
+        self._flat = self._tags.reshape(-1)
+        self._used = np.zeros(self._tags.shape, np.int64)
+        self._values = np.zeros(self._tags.size, np.dtype((np.void, size)))  # opaque: gathers twice as fast
+        self._size = size
+        self._clock = _FREE
         self._seen = 0
         self._lock = Lock()
         self._following: Following | None = None
         self.counts: Counter[str] = Counter()
 
     @classmethod
-    def of(cls, megabytes: int, width: int) -> Self:
-        """As many slots for rows float32[width] as fit, beside which each id costs some 100 bytes."""
-        return cls(max(1, megabytes * 1_000_000 // (4 * width + _BESIDE)), width)
+    def of(cls, megabytes: int, size: int) -> Self:
+        """As many slots for values of ``size`` bytes as fit, what stands beside them included."""
+        return cls(max(1, megabytes * 1_000_000 // (size + _BESIDE)), size)
 
     def __len__(self) -> int:
-        return len(self._slot_of)
+        return int(np.count_nonzero(self._flat))
 
     @property
     def slots(self) -> int:
-        return len(self._rows)
+        return len(self._flat)
 
     def follow(self, following: Following) -> None:
         """Serve from here on what the store vouches for."""
@@ -90,78 +92,86 @@ class NearCache:
         self.clear()
 
     def look(self, ids: Sequence[str], now: int) -> Near:
-        """Rows that are here and hold at ``now``, µs since the epoch; all are absent while nobody vouches."""
+        """What is here and holds at ``now``, µs since the epoch; all are absent while nobody vouches."""
         following = self._following
         if following is None or not following.vouches():
             self.counts["bypassed"] += len(ids)
-            rows = np.empty((len(ids), self._rows.shape[1]), np.float32)
-            return Near(rows, np.zeros(len(ids), np.int64), np.arange(len(ids)), -1)
+            return Near(np.empty((len(ids), self._size), np.uint8), np.arange(len(ids)), -1)
+        tags = _tags(ids)
         with self._lock:
             seen = self._seen
-            slots = np.fromiter(map(self._slot_of.get, ids, repeat(-1)), np.int64, len(ids))
-            lacks = (slots < 0) | (self._expiry.take(slots, mode="wrap") <= now)
-            cells, stamps = (kept.take(slots, mode="wrap") for kept in (self._cells, self._stamps))
-            self._used[slots[~lacks]] = True
-        absent = np.flatnonzero(lacks)
+            slots, found = self._find(tags)
+            values = self._values.take(slots).view(np.uint8).reshape(len(ids), self._size)
+            found &= np.ascontiguousarray(values[:, EXPIRY]).view(np.int64).reshape(-1) > now
+            self._clock += 1
+            self._used.reshape(-1)[slots[found]] = self._clock
+        absent = np.flatnonzero(~found)
         self.counts["hits"] += len(ids) - len(absent)
         self.counts["misses"] += len(absent)
-        return Near(cells.view(np.float32).reshape(len(ids), self._rows.shape[1]), stamps, absent, seen)
+        return Near(values, absent, seen)
 
-    def keep(self, ids: Sequence[str], read: Unpacked, seen: int) -> None:
-        """Keep what was read after :meth:`look`, unless anything was forgotten since: it may be older."""
-        good = np.flatnonzero(read.lack == FOUND)[: self.slots]
+    def keep(self, ids: Sequence[str], values: NDArray[np.uint8], seen: int) -> None:
+        """Keep uint8[n, size], read after :meth:`look`, unless anything was forgotten since: it may be older.
+
+        Of more than a set's slots that fall into one set, the first stay.
+        """
+        tags = _tags(ids)
+        first = np.sort(np.unique(tags, return_index=True)[1])
         with self._lock:
-            if seen != self._seen or not len(good):
+            if seen != self._seen or not len(first):
                 return
-            places = {ids[place]: place for place in good.tolist()}
-            for id_ in places:
-                self._release(id_)  # expired, or another thread was as quick
-            slots = self._evict(len(places))
-            for id_, slot in zip(places, slots, strict=True):
-                self._slot_of[id_], self._ids[slot] = slot, id_
-            chosen = list(places.values())
-            self._rows[slots], self._stamps[slots] = read.rows[chosen], read.timestamps[chosen]
-            self._expiry[slots] = read.expiries[chosen]
+            self._release(tags)  # expired, or another thread was as quick
+            first, slots = self._places(first, tags[first])
+            self.counts["evicted"] += int(np.count_nonzero(self._flat[slots]))
+            self._clock += 1
+            self._flat[slots], self._used.reshape(-1)[slots] = tags[first], self._clock
+            self._values[slots] = np.ascontiguousarray(values[first]).view(self._values.dtype).reshape(-1)
 
     def forget(self, ids: Sequence[str]) -> None:
         """These have changed."""
+        tags = _tags(ids)
         with self._lock:
             self._seen += 1
-            for id_ in ids:
-                self._release(id_)
+            self._release(tags)
         self.counts["forgotten"] += len(ids)
 
     def clear(self) -> None:
         """Anything may have changed."""
         with self._lock:
             self._seen += 1
-            self._slot_of.clear()
-            self._ids = [None] * self.slots
-            self._used[:] = False
+            self._tags[:] = _FREE
+            self._used[:] = _FREE
 
-    def _release(self, id_: str) -> None:
-        slot = self._slot_of.pop(id_, None)
-        if slot is not None:
-            self._ids[slot] = None
-            self._used[slot] = False
+    def _find(self, tags: _Tags) -> tuple[_Slots, NDArray[np.bool_]]:
+        """Slot of each tag, any where it has none, and whether it has one. No tag has two."""
+        sets = self._sets(tags)
+        same = self._tags.take(sets, axis=0) == tags[:, None]
+        slots = sets * self._tags.shape[1] + same.argmax(axis=1)
+        return slots, self._flat.take(slots) == tags
 
-    def _evict(self, number: int) -> list[int]:
-        """So many free slots, at most all of them; the hand takes what was not used since it last passed."""
-        taken: list[int] = []
-        while len(taken) < number:
-            window = np.arange(self._hand, min(self._hand + max(4 * number, 64), self.slots))
-            idle = window[~(self._used[window] | self._taken[window])][: number - len(taken)]
-            enough = len(idle) == number - len(taken)
-            passed = int(idle[-1] if enough else window[-1]) + 1
-            self._used[self._hand : passed] = False
-            self._taken[idle] = True
-            self._hand = passed % self.slots
-            taken += idle.tolist()
-        self._taken[taken] = False
-        for slot in taken:
-            before = self._ids[slot]
-            if before is not None:
-                del self._slot_of[before]
-                self._ids[slot] = None
-                self.counts["evicted"] += 1
-        return taken
+    def _places(self, order: _Slots, tags: _Tags) -> tuple[_Slots, _Slots]:
+        """Which of ``order``, int64[n], find a slot in the set of their tag, and which slot: the idlest."""
+        by_set = np.argsort(self._sets(tags), kind="stable")
+        sets = self._sets(tags)[by_set]
+        place = np.arange(len(sets))
+        rank = place - np.searchsorted(sets, sets)
+        fit = rank < self._tags.shape[1]
+        sets, rank = sets[fit], rank[fit]
+        idlest = np.argsort(self._used.take(sets, axis=0), axis=1)
+        return order[by_set[fit]], sets * self._tags.shape[1] + idlest[np.arange(len(sets)), rank]
+
+    def _release(self, tags: _Tags) -> None:
+        slots, found = self._find(tags)
+        gone = slots[found]
+        self._flat[gone] = _FREE
+        self._used.reshape(-1)[gone] = _FREE
+
+    def _sets(self, tags: _Tags) -> _Slots:
+        return (tags % np.uint64(len(self._tags))).view(np.int64)
+
+
+def _tags(ids: Sequence[str]) -> _Tags:
+    """Python's own hash of each id, which a sender of ids can't foresee; never that of a free slot."""
+    tags = np.fromiter(map(hash, ids), np.int64, len(ids)).view(np.uint64)
+    tags[tags == _FREE] = 1
+    return tags

@@ -6,6 +6,7 @@ This is the hot path. :mod:`feature_repo.packed_store` puts Feast's interface ar
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from itertools import compress
 from time import time_ns
 
 import numpy as np
@@ -13,13 +14,15 @@ from numpy.typing import NDArray
 
 from feature_repo.near_cache import NearCache
 from feature_repo.specs import STREAMS, VIEWS
-from models.layout import FLOAT16_MAX, FORMAT, NEVER, FeatureLayout, Unpacked
+from models.layout import FLOAT16_MAX, FORMAT, FOUND, NEVER, FeatureLayout, Unpacked
 from upnext.abilities import Follows, Joins
 from upnext.errors import CorruptData, LayoutMismatch
 from upnext.ports import OnlineFeatures
 
 BATCH = 20_000
 """Values written at once; bounds the memory of a transaction."""
+ASK_AGAIN_US = 5_000_000
+"""A view that the store was seen to hold in the layout in use is taken to be there for so long."""
 
 
 def spec_defaults(view: str, layout: FeatureLayout) -> NDArray[np.float32]:
@@ -65,6 +68,7 @@ class PackedFeatures:
         """
         self.layouts = dict(layouts)
         self.lacks: Counter[tuple[str, str]] = Counter()
+        self._held: dict[str, int] = {}  # view -> when it was seen to be held in the layout in use
         self._port = port
         self._joins = port if isinstance(port, Joins) else None
         self._now, self._on_lack = now, on_lack
@@ -77,7 +81,7 @@ class PackedFeatures:
         self.near: dict[str, NearCache] = {}
         if near_mb and isinstance(port, Follows):
             for view, layout in self.layouts.items():
-                cache = NearCache.of(near_mb, layout.width)
+                cache = NearCache.of(near_mb, layout.size)
                 cache.follow(port.follow(self._keys[view], cache))
                 self.near[view] = cache
 
@@ -90,29 +94,12 @@ class PackedFeatures:
         One round trip, or none for what is near. LayoutMismatch when nothing could be used and the store
         holds this view in another layout only.
         """
-        stand_in = self._defaults[view] if defaults is None else defaults
-        cache = self.near.get(view)
-        if cache is None:
-            return self._fetch(view, ids, stand_in).rows
-        read = cache.look(ids, self._now())
-        if len(read.absent):
-            asked = [ids[place] for place in read.absent.tolist()]
-            part = stand_in[read.absent] if stand_in.ndim > 1 else stand_in
-            fetched = self._fetch(view, asked, part)
-            read.rows[read.absent] = fetched.rows
-            cache.keep(asked, fetched, read.seen)
-        return read.rows
+        return self._read(view, ids, self._defaults[view] if defaults is None else defaults).rows
 
     def read_one(self, view: str, id_: str) -> tuple[NDArray[np.float32], int]:
         """Features of one entity, float32[d], and when they held, in µs; defaults and 0 for none."""
-        cache = self.near.get(view)
-        near = cache.look([id_], self._now()) if cache is not None else None
-        if near is not None and not len(near.absent):
-            return near.rows[0], int(near.timestamps[0])
-        fetched = self._fetch(view, [id_], self._defaults[view])
-        if cache is not None and near is not None:
-            cache.keep([id_], fetched, near.seen)
-        return fetched.rows[0], int(fetched.timestamps[0])
+        unpacked = self._read(view, [id_], self._defaults[view])
+        return unpacked.rows[0], int(unpacked.timestamps[0])
 
     def read(self, view: str, ids: Sequence[str]) -> list[bytes | None]:
         """Packed values in the order of ``ids``; None where there is none."""
@@ -159,13 +146,19 @@ class PackedFeatures:
 
     def drop(self, view: str) -> None:
         """Remove a view in every layout."""
+        self._held.pop(view, None)
         for name in self.versions(view):
             self._port.drop(name)
 
     def require(self, view: str) -> None:
         """Raise LayoutMismatch when the store holds a view, and not in the layout in use."""
+        now, seen = self._now(), self._held.get(view)
+        if seen is not None and now - seen < ASK_AGAIN_US:
+            return
         held = self.versions(view)
-        if held and self._keys[view] not in held:
+        if self._keys[view] in held:
+            self._held[view] = now
+        elif held:
             raise LayoutMismatch(
                 f"the online store holds {', '.join(held)}, in use is {self._keys[view]}: materialise again"
             )
@@ -175,20 +168,34 @@ class PackedFeatures:
         for cache in self.near.values():
             cache.close()
 
-    def _fetch(self, view: str, ids: Sequence[str], defaults: NDArray[np.float32]) -> Unpacked:
+    def _read(self, view: str, ids: Sequence[str], defaults: NDArray[np.float32]) -> Unpacked:
+        layout, cache, now = self.layouts[view], self.near.get(view), self._now()
+        if cache is None:
+            return self._counted(view, self._fetch(view, ids, defaults, now))
+        near = cache.look(ids, now)
+        asked = [ids[place] for place in near.absent.tolist()]
+        if asked:
+            near.values[near.absent] = layout.gathered(self.read(view, asked))
+        unpacked = layout.unpack_array(near.values, defaults, now)
+        if asked:
+            usable = unpacked.lack[near.absent] == FOUND
+            cache.keep(list(compress(asked, usable)), near.values[near.absent[usable]], near.seen)
+        return self._counted(view, unpacked)
+
+    def _fetch(self, view: str, ids: Sequence[str], defaults: NDArray[np.float32], now: int) -> Unpacked:
+        layout = self.layouts[view]
         if self._joins is not None:
-            layout = self.layouts[view]
             joined = self._joins.get_joined(self._keys[view], ids, layout.absent)
-            unpacked = layout.unpack_joined(joined, len(ids), defaults, self._now())
+            unpacked = layout.unpack_joined(joined, len(ids), defaults, now)
             if unpacked is not None:
-                return self._counted(view, unpacked)
-        return self.unpack(view, self.read(view, ids), defaults)
+                return unpacked
+        return layout.unpack_many(self.read(view, ids), defaults, now)
 
     def _counted(self, view: str, unpacked: Unpacked) -> Unpacked:
         for why, number in unpacked.lacks.items():
             self.lacks[view, why] += number
             self._on_lack(view, why, number)
-        if len(unpacked.lack) and unpacked.lack.all():
+        if unpacked.lacks and unpacked.lack.all():
             self.require(view)
         return unpacked
 

@@ -28,12 +28,14 @@ FORMAT = 2
 WIDTHS = {"float32": 4, "float16": 2}
 HEADER_DTYPE = np.dtype([("layout", "<u8"), ("timestamp", "<i8"), ("expiry", "<i8")])
 HEADER = HEADER_DTYPE.itemsize
+EXPIRY = slice(16, 24)
+"""Where the header says until when."""
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 NEVER = int(np.iinfo(np.int64).max)
 """Expiry of what stays good."""
 FOUND, MISSING, EXPIRED, CORRUPT = range(4)
-_ABSENT = np.uint64(2**64 - 1)
-"""Mark of what is no value."""
+_ABSENT, _BROKEN = np.uint64(2**64 - 1), np.uint64(2**64 - 2)
+"""Marks of what stands for no value, and for one that is corrupt."""
 LACKS = {MISSING: "missing", EXPIRED: "expired", CORRUPT: "corrupt"}
 """Why a value could not be used -> its name in counts."""
 
@@ -52,15 +54,14 @@ class Unpacked:
     """What n values held.
 
     rows: float32[n, d], defaults where a value could not be used; lack: uint8[n], FOUND or one of LACKS;
-    timestamps, expiries: int64[n], µs since the epoch; 0 and NEVER where there is no value.
+    timestamps: int64[n], when the features held, µs since the epoch; 0 where there is no value.
     """
 
     rows: NDArray[np.float32]
     lack: NDArray[np.uint8]
     timestamps: NDArray[np.int64]
-    expiries: NDArray[np.int64]
 
-    @property
+    @cached_property
     def lacks(self) -> dict[str, int]:
         """How many values could not be used, by the reason's name; empty when all could."""
         if not self.lack.any():
@@ -190,19 +191,20 @@ class FeatureLayout:
             unpacked = self.unpack_joined(b"".join(values), len(values), defaults, now)  # type: ignore[arg-type]
             if unpacked is not None:
                 return unpacked
-        good, corrupt, mark = list[bytes](), list[int](), self._mark.to_bytes(8, "little")
-        for place, value in enumerate(values):
-            if value is None:
-                good.append(self.absent)
-            elif len(value) == self.size and value.startswith(mark):
-                good.append(value)
-            else:
-                good.append(self.absent)
-                corrupt.append(place)
-        records = np.frombuffer(b"".join(good), self._record)
-        lack = np.where(records["layout"] == _ABSENT, np.uint8(MISSING), np.uint8(FOUND))
-        lack[corrupt] = CORRUPT
-        return self._unpacked(records, lack, defaults, now)
+        return self.unpack_array(self.gathered(values), defaults, now)
+
+    def gathered(self, values: Sequence[bytes | None]) -> NDArray[np.uint8]:
+        """Many values in one uint8[n, size], under marks of their own what is missing and what is corrupt."""
+        mark = self._mark.to_bytes(8, "little")
+        whole = (
+            self.absent
+            if value is None
+            else value
+            if len(value) == self.size and value.startswith(mark)
+            else self._broken
+            for value in values
+        )
+        return np.frombuffer(b"".join(whole), np.uint8).reshape(len(values), self.size)
 
     def unpack_joined(
         self, joined: bytes, number: int, defaults: NDArray[np.float32] | None = None, now: int = 0
@@ -213,14 +215,26 @@ class FeatureLayout:
         """
         if len(joined) != number * self.size:
             return None
-        records = np.frombuffer(joined, self._record)
-        lack = np.zeros(number, np.uint8)
-        wrong = records["layout"] != self._mark  # so also where one value is cut and another too long
-        if wrong.any():
-            if (records["layout"][wrong] != _ABSENT).any():
-                return None
-            lack[wrong] = MISSING
-        return self._unpacked(records, lack, defaults, now)
+        values = np.frombuffer(joined, np.uint8).reshape(number, self.size)
+        unpacked = self.unpack_array(values, defaults, now)
+        return None if LACKS[CORRUPT] in unpacked.lacks else unpacked  # one cut, another too long?
+
+    def unpack_array(
+        self, values: NDArray[np.uint8], defaults: NDArray[np.float32] | None = None, now: int = 0
+    ) -> Unpacked:
+        """As :meth:`unpack_many`, of uint8[n, size] as :meth:`gathered` makes them."""
+        heads = values[:, :HEADER].copy().view(HEADER_DTYPE).reshape(len(values))
+        rows = self._floats(values.view(self._record).reshape(len(values)))
+        lack = np.zeros(len(values), np.uint8)
+        good = (heads["layout"] == self._mark) & (heads["expiry"] > now)
+        if not good.all():
+            lack[~good] = EXPIRED
+            wrong = heads["layout"] != self._mark
+            lack[wrong] = np.where(heads["layout"][wrong] == _ABSENT, MISSING, CORRUPT)
+            rows = rows if rows.flags.writeable else rows.copy()
+            stand_in = np.full(self.width, np.nan, np.float32) if defaults is None else defaults
+            rows[~good] = stand_in[~good] if stand_in.ndim > 1 else stand_in
+        return Unpacked(rows, lack, heads["timestamp"])
 
     def to_json(self) -> str:
         return json.dumps({"hash": self.hash, "fields": [asdict(field) for field in self.fields]}, indent=1)
@@ -258,8 +272,15 @@ class FeatureLayout:
     @cached_property
     def absent(self) -> bytes:
         """Stands for a missing value among those that are joined: no value, under a mark of its own."""
+        return self._empty(_ABSENT)
+
+    @cached_property
+    def _broken(self) -> bytes:
+        return self._empty(_BROKEN)
+
+    def _empty(self, mark: np.uint64) -> bytes:
         records = np.zeros(1, self._record)
-        records["layout"], records["expiry"] = _ABSENT, NEVER
+        records["layout"], records["expiry"] = mark, NEVER
         return records.tobytes()
 
     @cached_property
@@ -308,22 +329,3 @@ class FeatureLayout:
         if len(parts) == 1:
             return np.ascontiguousarray(parts[0])
         return np.concatenate([np.empty((len(records), 0), np.float32), *parts], axis=1)
-
-    def _unpacked(
-        self,
-        records: NDArray[Any],
-        lack: NDArray[np.uint8],
-        defaults: NDArray[np.float32] | None,
-        now: int,
-    ) -> Unpacked:
-        """What n records hold, of which ``lack``, uint8[n], says which are missing or corrupt."""
-        late = records["expiry"] <= now
-        if late.any():
-            lack[late] = EXPIRED
-        rows = self._floats(records)
-        lacking = lack != FOUND
-        if lacking.any():
-            rows = rows if rows.flags.writeable else rows.copy()
-            stand_in = np.full(self.width, np.nan, np.float32) if defaults is None else defaults
-            rows[lacking] = stand_in[lacking] if stand_in.ndim > 1 else stand_in
-        return Unpacked(rows, lack, records["timestamp"], records["expiry"])

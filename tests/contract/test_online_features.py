@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from upnext.abilities import Joins
 from upnext.errors import InvalidRequest, StoreReadOnly
 from upnext.ports import OnlineFeatures
 
@@ -77,6 +78,19 @@ def test_the_longest_ids_that_the_contract_allows(features: OnlineFeatures) -> N
     ids = ["🎬" * 128, "🎬" * 127 + "é", "🎬" * 127]
     features.put("video", ids, [b"1", b"2", b"3"])
     assert features.get("video", ids) == [b"1", b"2", b"3"]
+
+
+def test_joined_values_are_those_of_get(features: OnlineFeatures) -> None:
+    if not isinstance(features, Joins):
+        pytest.skip("this store does not join")
+    longest, unknown = "🎬" * 128, "🎬" * 127 + "é"  # LMDB knows both by a digest
+    assert features.get_joined("video", ["a", unknown], b"-") == b"--"
+    features.put("video", ["a", longest], [b"1", b"2"])
+    assert features.get_joined("video", ["a", "a"], b"-") == b"11"
+    assert features.get_joined("video", [longest, "nobody", unknown, "a"], b"-") == b"2--1"
+    for empty in (["a", ""], ["", "nobody"]):
+        with pytest.raises(InvalidRequest, match="empty"):
+            features.get_joined("video", empty, b"-")
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

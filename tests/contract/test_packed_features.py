@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from feature_repo.packed import PackedFeatures, spec_defaults
+from feature_repo.packed import ASK_AGAIN_US, PackedFeatures, spec_defaults
 from feature_repo.specs import VIDEO, VIDEO_VIEW
 from models.layout import FeatureLayout
 from upnext.errors import CorruptData, LayoutMismatch
@@ -64,6 +64,22 @@ def test_another_layout_is_refused_and_lives_beside(port: OnlineFeatures) -> Non
     assert len(other.versions("view")) == 2
     other.drop("view")
     assert other.versions("view") == []
+
+
+def test_what_the_store_holds_is_not_asked_with_every_unknown_id(
+    port: OnlineFeatures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, asked, views = [0], list[int](), port.views
+    features = PackedFeatures(port, {"view": LAYOUT}, now=lambda: now[0])
+    features.write_matrix("view", IDS, ROWS, 0)
+    monkeypatch.setattr(port, "views", lambda: asked.append(now[0]) or views())
+    for now[0] in (0, 1, ASK_AGAIN_US - 1, ASK_AGAIN_US, ASK_AGAIN_US + 1):
+        assert not features.read_matrix("view", ["nobody"]).any()
+    assert asked == [0, ASK_AGAIN_US]
+    features.drop("view")
+    packed(port, FeatureLayout.of(["a", "b", "d"])).write_matrix("view", IDS, ROWS, 0)
+    with pytest.raises(LayoutMismatch, match="materialise again"):
+        features.read_matrix("view", ["nobody"])
 
 
 def test_what_cannot_be_used_takes_the_defaults_and_is_counted_by_reason(port: OnlineFeatures) -> None:

@@ -8,7 +8,6 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
-from itertools import repeat
 from pathlib import Path
 from threading import Lock
 from typing import Any, ClassVar, Self, TypeVar
@@ -28,6 +27,7 @@ _MAX_VIEWS = 256
 _MAX_READERS = 1024
 _MAX_KEY = 511
 """Bytes in a key of LMDB as it is commonly built."""
+_EMPTY = "an id is empty: every value belongs to an entity"
 
 
 class Environment:
@@ -126,6 +126,8 @@ class Environment:
             raise
         except (lmdb.CorruptedError, lmdb.InvalidError, lmdb.VersionMismatchError) as error:
             raise CorruptData(f"{self.path} is no readable LMDB environment: remove it") from error
+        except lmdb.BadValsizeError as error:
+            raise InvalidRequest(_EMPTY) from error
         except lmdb.DbsFullError as error:
             raise StoreError(f"{self.path} already holds {_MAX_VIEWS} views: drop some") from error
         except (lmdb.Error, OSError) as error:
@@ -165,13 +167,20 @@ class LmdbFeatures:
         return self._environment.transact(lambda txn: list(map(txn.get, keys)), handle)
 
     def get_joined(self, view: str, ids: Sequence[str], absent: bytes) -> bytes:
-        keys = _keys(ids)
         handle = self._environment.view(_name(view))
         if handle is None:
-            return absent * len(keys)
+            return absent * len(_keys(ids))
+        keys = list(map(str.encode, ids))  # looked at more closely only where one is not found
 
         def joined(txn: Any) -> bytes:
-            return b"".join(map(txn.get, keys, repeat(absent)))
+            found = list(map(txn.get, keys))
+            try:
+                return b"".join(found)
+            except TypeError:  # None among them
+                lacking = [place for place, value in enumerate(found) if value is None]
+                for place, key in zip(lacking, _keys([ids[place] for place in lacking]), strict=True):
+                    found[place] = txn.get(key, absent)
+                return b"".join(found)
 
         return self._environment.transact(joined, handle, buffers=True)
 
@@ -212,7 +221,7 @@ def _name(view: str) -> bytes:
 def _keys(ids: Sequence[str]) -> list[bytes]:
     """The ids' bytes; of those too long for LMDB a digest, behind a byte that begins no UTF-8 text."""
     if "" in ids:
-        raise InvalidRequest("an id is empty: every value belongs to an entity")
+        raise InvalidRequest(_EMPTY)
     keys = list(map(str.encode, ids))
     if max(map(len, keys), default=0) > _MAX_KEY:
         keys = [key if len(key) <= _MAX_KEY else b"\xff" + blake2b(key).digest() for key in keys]

@@ -1,11 +1,12 @@
-"""Online features in Redis: one key per value, so that a cluster of any kind can spread them.
+"""Online features in Redis: one key per value, over one server or a proxy that splits what it is sent.
 
     upnext:view:<view>:<id>   a value
     upnext:views              a hash: view -> how many values it has
 
 A thousand values are written by one script, which Redis runs whole or not at all; so the counts are right
-whoever else writes, and no read ever walks the keys. The database must not drop keys by itself
-(``maxmemory-policy noeviction``, Redis' default).
+whoever else writes, and no read ever walks the keys. Scripts and MGET name keys of many slots, which Redis
+Cluster itself refuses. The database must not drop keys by itself (``maxmemory-policy noeviction``, which is
+the default).
 """
 
 import re
@@ -57,8 +58,11 @@ class RedisFeatures:
         self._where = masked(url)
         try:
             self._reader, self._writer = _client(url, READ_S), _client(url, WRITE_S)
-        except ValueError as error:
-            raise ConfigError(f"{self._where!r} is no URL of Redis: {error}") from error
+        except ValueError:  # its words quote the password
+            raise ConfigError(
+                f"{self._where!r} is no URL of Redis: write redis://[user:password@]host:port/0, "
+                "with %2F for / in a password"
+            ) from None
         self._put = self._writer.register_script(_PUT)
         self._delete = self._writer.register_script(_DELETE)
         self._tracking: WeakSet[Tracking] = WeakSet()

@@ -1,11 +1,17 @@
 """The near cache holds what it was given, within its bounds, as long as the store vouches for it."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from feature_repo.near_cache import NearCache
-from models.layout import CORRUPT, FOUND, NEVER, Unpacked
+from feature_repo import near_cache
+from feature_repo.near_cache import WAYS, NearCache
+from models.layout import NEVER, FeatureLayout
+
+LAYOUT = FeatureLayout.of(["first", "second", "third"], "float16")  # of 30 bytes: no multiple of eight
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 class Word:
@@ -23,15 +29,19 @@ class Word:
 
 
 def made(slots: int) -> tuple[NearCache, Word]:
-    cache, word = NearCache(slots, 2), Word()
+    cache, word = NearCache(slots, LAYOUT.size), Word()
     cache.follow(word)
     return cache, word
 
 
-def values(*firsts: float, expiry: int = NEVER) -> Unpacked:
-    rows = np.array([[first, -first] for first in firsts], np.float32)
-    n = len(firsts)
-    return Unpacked(rows, np.zeros(n, np.uint8), np.zeros(n, np.int64), np.full(n, expiry))
+def values(*firsts: float, expiry: int = NEVER) -> NDArray[np.uint8]:
+    return LAYOUT.pack_array(np.array([[first, -first, 7] for first in firsts], np.float32), 0, expiry)
+
+
+def firsts(values: NDArray[np.uint8]) -> list[float]:
+    rows = LAYOUT.unpack_array(values).rows
+    assert (rows[:, 1] == -rows[:, 0]).all() and (rows[:, 2] == 7).all()
+    return rows[:, 0].tolist()
 
 
 def put(cache: NearCache, ids: list[str], *firsts: float) -> None:
@@ -43,7 +53,7 @@ def test_what_was_kept_is_found_and_the_rest_is_absent() -> None:
     put(cache, ["a", "b"], 1, 2)
     near = cache.look(["b", "x", "a", "b"], 0)
     assert near.absent.tolist() == [1]
-    assert near.rows[[0, 2, 3]].tolist() == [[2, -2], [1, -1], [2, -2]]
+    assert firsts(near.values[[0, 2, 3]]) == [2, 1, 2]
     assert (cache.counts["hits"], cache.counts["misses"]) == (3, 1)
 
 
@@ -80,18 +90,11 @@ def test_what_has_expired_is_read_anew() -> None:
     near = cache.look(["a"], 10)
     assert near.absent.tolist() == [0]
     cache.keep(["a"], values(2, expiry=20), near.seen)
-    assert cache.look(["a"], 10).rows.tolist() == [[2, -2]]
+    near = cache.look(["a"], 10)
+    assert near.absent.tolist() == [] and firsts(near.values) == [2]
 
 
-def test_what_could_not_be_used_is_not_kept() -> None:
-    cache, _ = made(4)
-    read = values(1, 2)
-    read.lack[:] = [CORRUPT, FOUND]
-    cache.keep(["bad", "good"], read, cache.look([], 0).seen)
-    assert cache.look(["bad", "good"], 0).absent.tolist() == [0]
-
-
-def test_what_was_used_since_the_hand_passed_stays() -> None:
+def test_what_was_used_last_stays() -> None:
     cache, _ = made(4)
     put(cache, ["a", "b", "c", "d"], 1, 2, 3, 4)
     cache.look(["a", "c"], 0)
@@ -100,25 +103,58 @@ def test_what_was_used_since_the_hand_passed_stays() -> None:
     assert cache.counts["evicted"] == 2
 
 
+def test_what_was_forgotten_makes_room_before_anything_is_evicted() -> None:
+    cache, _ = made(4)
+    put(cache, ["a", "b", "c", "d"], 1, 2, 3, 4)
+    cache.forget(["d"])
+    put(cache, ["e", "e"], 5, 5)
+    assert cache.look(["a", "b", "c", "d", "e"], 0).absent.tolist() == [3]
+    assert cache.counts["evicted"] == 0
+
+
 def test_more_than_it_holds_at_once() -> None:
     cache, _ = made(3)
     ids = [f"v{n}" for n in range(10)]
     put(cache, ids, *range(10))
     assert len(cache) == 3
     found = cache.look(ids, 0)
-    assert found.rows[0].tolist() == [0, 0] and len(found.absent) == 7
+    assert found.absent.tolist() == list(range(3, 10)) and firsts(found.values[:3]) == [0, 1, 2]
+
+
+def test_many_sets_hold_what_falls_into_them() -> None:
+    cache, _ = made(64 * WAYS)
+    ids = [f"v{n}" for n in range(2_000)]
+    for start in range(0, 2_000, WAYS):
+        put(cache, ids[start : start + WAYS], *range(start, start + WAYS))
+    near = cache.look(ids, 0)
+    here = np.setdiff1d(np.arange(2_000), near.absent)
+    assert (
+        len(here) == len(cache) == 64 * WAYS
+    )  # a set of 64 that fewer than eight of 2,000 fall into is rare
+    assert firsts(near.values[here]) == here.tolist()
+    assert cache.counts["evicted"] == 2_000 - 64 * WAYS
+
+
+def test_ids_of_one_tag_take_turns_and_leave_nothing_stale(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(near_cache, "_tags", lambda ids: np.full(len(ids), 5, np.uint64))
+    cache, _ = made(4)
+    put(cache, ["a", "b"], 1, 2)
+    put(cache, ["b"], 3)
+    assert len(cache) == 1
+    cache.forget(["b"])
+    assert cache.look(["a", "b"], 0).absent.tolist() == [0, 1]
 
 
 def test_its_bounds_are_in_megabytes() -> None:
-    assert NearCache.of(8, 200).slots == 8_000_000 // (4 * 200 + 17)
+    assert NearCache.of(8, 424).slots == 8_000_000 // (424 + 16) // WAYS * WAYS
     assert NearCache.of(1, 1_000_000).slots == 1
 
 
 @given(
-    st.integers(1, 6),
+    st.integers(1, 20),
     st.lists(
         st.tuples(
-            st.sampled_from(["read", "change", "clear"]), st.lists(st.sampled_from("abcdefghij"), max_size=8)
+            st.sampled_from(["read", "change", "clear"]), st.lists(st.sampled_from(LETTERS), max_size=8)
         ),
         max_size=40,
     ),
@@ -127,7 +163,7 @@ def test_it_never_gives_anything_but_what_the_store_holds(
     slots: int, steps: list[tuple[str, list[str]]]
 ) -> None:
     cache, _ = made(slots)
-    store = dict.fromkeys("abcdefghij", 0.0)
+    store = dict.fromkeys(LETTERS, 0.0)
     for what, ids in steps:
         if what == "change":
             for id_ in ids:
@@ -138,9 +174,9 @@ def test_it_never_gives_anything_but_what_the_store_holds(
         else:
             near = cache.look(ids, 0)
             asked = [ids[place] for place in near.absent]
-            read = values(*(store[id_] for id_ in asked)) if asked else None
-            if read is not None:
-                near.rows[near.absent] = read.rows
+            if asked:
+                read = values(*(store[id_] for id_ in asked))
+                near.values[near.absent] = read
                 cache.keep(asked, read, near.seen)
-            assert near.rows[:, 0].tolist() == [store[id_] for id_ in ids]
+            assert firsts(near.values) == [store[id_] for id_ in ids]
         assert len(cache) <= slots

@@ -112,6 +112,17 @@ def test_every_half_is_widened_exactly() -> None:
     np.testing.assert_array_equal(widen(halves[finite]), expected[finite])
     np.testing.assert_array_equal(widen(halves), expected)
     np.testing.assert_array_equal(widen(halves.reshape(64, -1)[:, 3:9]), expected.reshape(64, -1)[:, 3:9])
+    assert widen(np.empty((0, 3), np.float16)).shape == (0, 3)
+
+
+@pytest.mark.parametrize("wild", [0x7C00, 0xFC00, 0x7C01, 0xFE00])
+def test_one_half_without_end_or_number_among_others_is_kept(wild: int) -> None:
+    halves = np.array([1, wild, 0xFBFF], np.uint16)  # 0xFBFF: the lowest that is finite
+    halves[0] = np.float16(1).view(np.uint16)
+    with np.errstate(invalid="ignore"):
+        np.testing.assert_array_equal(
+            widen(halves.view(np.float16)), halves.view(np.float16).astype(np.float32)
+        )
 
 
 def test_rows_of_another_width_are_refused() -> None:

@@ -113,6 +113,10 @@ def test_a_wrong_password_is_told_as_one() -> None:
 def test_no_url_of_redis_is_a_setting_gone_wrong() -> None:
     with pytest.raises(ConfigError, match="no URL of Redis"):
         RedisFeatures("redis://127.0.0.1:notaport/0")
+    with pytest.raises(ConfigError, match="with %2F for / in a password") as error:
+        RedisFeatures("redis://:hunter2/abc@host")
+    assert "redis://:***@host" in str(error.value) and "hunter2" not in str(error.value)
+    assert error.value.__suppress_context__  # the client's own words quote it
 
 
 def test_full_memory_is_told_and_what_was_there_stays(
@@ -210,3 +214,27 @@ def test_a_lost_connection_empties_the_cache_and_is_opened_again(
     write(store, IDS, 2)
     warmed(near)
     assert first(near) == 2
+
+
+def test_what_cannot_be_used_is_asked_for_again_and_what_is_near_is_not(
+    near: PackedFeatures, store: RedisFeatures
+) -> None:
+    write(store, IDS, 1)
+    (key,) = (name for name in store.views() if name.startswith("view@"))
+    (good,) = store.get(key, ["a"])
+    assert good is not None
+    store.put(key, ["cut"], [good[:-1]])
+    warmed(near)
+    cache, defaults = near.near["view"], np.array([[8, 8], [6, 6], [9, 9]], np.float32)
+
+    def missed() -> int:
+        before = cache.counts["misses"]
+        rows = near.read_matrix("view", ["cut", "a", "nobody"], defaults)
+        assert rows.tolist() == [[8, 8], [1, 1], [9, 9]]
+        return cache.counts["misses"] - before
+
+    for _ in range(3):
+        eventually(lambda: missed() == 2)
+    assert near.lacks["view", "corrupt"] == near.lacks["view", "missing"] >= 3
+    store.put(key, ["cut"], [good])
+    eventually(lambda: first(near, "cut") == 1.0)
