@@ -31,7 +31,7 @@ _Slots = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Near:
-    """values: uint8[n, size]; those at ``absent``, int64[m], are yet to be read; seen: for ``keep``."""
+    """values: uint8[n, size]; what is at ``absent``, int64[m], is yet to be read; seen: for ``keep``."""
 
     values: NDArray[np.uint8]
     absent: NDArray[np.int64]
@@ -96,7 +96,7 @@ class NearCache:
         following = self._following
         if following is None or not following.vouches():
             self.counts["bypassed"] += len(ids)
-            return Near(np.empty((len(ids), self._size), np.uint8), np.arange(len(ids)), -1)
+            return Near(np.zeros((len(ids), self._size), np.uint8), np.arange(len(ids)), -1)
         tags = _tags(ids)
         with self._lock:
             seen = self._seen

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from itertools import compress
 from time import time_ns
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -169,17 +170,21 @@ class PackedFeatures:
             cache.close()
 
     def _read(self, view: str, ids: Sequence[str], defaults: NDArray[np.float32]) -> Unpacked:
-        layout, cache, now = self.layouts[view], self.near.get(view), self._now()
+        cache, now = self.near.get(view), self._now()
         if cache is None:
             return self._counted(view, self._fetch(view, ids, defaults, now))
-        near = cache.look(ids, now)
-        asked = [ids[place] for place in near.absent.tolist()]
-        if asked:
-            near.values[near.absent] = layout.gathered(self.read(view, asked))
-        unpacked = layout.unpack_array(near.values, defaults, now)
-        if asked:
-            usable = unpacked.lack[near.absent] == FOUND
-            cache.keep(list(compress(asked, usable)), near.values[near.absent[usable]], near.seen)
+        near, layout = cache.look(ids, now), self.layouts[view]
+        absent = near.absent
+        if not len(absent):
+            return self._counted(view, layout.unpack_array(near.values, defaults, now))
+        asked = [ids[place] for place in absent.tolist()]
+        with cast(Follows, self._port).asking(self._keys[view], asked) as answer:
+            unpacked = layout.unpack_array(near.values, defaults, now)  # while the store is at it
+            values = layout.gathered(answer())
+        fetched = layout.unpack_array(values, defaults[absent] if defaults.ndim > 1 else defaults, now)
+        unpacked.put(absent, fetched)
+        usable = fetched.lack == FOUND
+        cache.keep(list(compress(asked, usable)), values[usable], near.seen)
         return self._counted(view, unpacked)
 
     def _fetch(self, view: str, ids: Sequence[str], defaults: NDArray[np.float32], now: int) -> Unpacked:

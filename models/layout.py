@@ -61,6 +61,11 @@ class Unpacked:
     lack: NDArray[np.uint8]
     timestamps: NDArray[np.int64]
 
+    def put(self, places: NDArray[np.int64], other: "Unpacked") -> None:
+        """Put what other values held at int64[m] places; before anybody asks what is lacking."""
+        self.rows[places], self.lack[places] = other.rows, other.lack
+        self.timestamps[places] = other.timestamps
+
     @cached_property
     def lacks(self) -> dict[str, int]:
         """How many values could not be used, by the reason's name; empty when all could."""

@@ -1,6 +1,7 @@
 """What a store of online features may be able to do beyond its port; callers ask whether it can."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol, runtime_checkable
 
 
@@ -41,4 +42,10 @@ class Follows(Protocol):
 
     def follow(self, view: str, listener: Listener) -> Following:
         """Tell ``listener`` of each change in a view until the answer is closed."""
+        ...
+
+    def asking(
+        self, view: str, ids: Sequence[str]
+    ) -> AbstractContextManager[Callable[[], list[bytes | None]]]:
+        """Send for what ``get`` gives, and yield what waits for it: there is time for work in between."""
         ...

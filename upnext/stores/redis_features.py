@@ -10,7 +10,7 @@ the default).
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self, cast
 from weakref import WeakSet
@@ -98,6 +98,30 @@ class RedisFeatures:
             return []
         with self._errors():
             return cast(list[bytes | None], self._reader.mget(keys))
+
+    @contextmanager
+    def asking(self, view: str, ids: Sequence[str]) -> Iterator[Callable[[], list[bytes | None]]]:
+        """As :meth:`get`, sent for at once and waited for by calling what this yields, within the block."""
+        keys, pool = keys_of(view, ids), self._reader.connection_pool
+        with self._errors():
+            connection: Any = pool.get_connection()
+        answered = False
+
+        def answer() -> list[bytes | None]:
+            nonlocal answered
+            with self._errors():
+                values = cast(list[bytes | None], connection.read_response())
+            answered = True
+            return values
+
+        try:
+            with self._errors():
+                connection.send_command("MGET", *keys)
+            yield answer
+        finally:
+            if not answered:
+                connection.disconnect()  # so that nobody takes this answer for his own
+            pool.release(connection)
 
     def delete(self, view: str, ids: Sequence[str]) -> int:
         keys = list(dict.fromkeys(keys_of(view, ids)))

@@ -159,6 +159,25 @@ def test_a_server_that_was_started_again_is_found_again() -> None:
     store.close()
 
 
+def test_what_was_sent_for_is_waited_for_and_never_taken_for_another_answer(proxy: StallingProxy) -> None:
+    store = RedisFeatures(f"redis://127.0.0.1:{proxy.port}/0?max_connections=1")
+    store.put("view", IDS, [b"1", b"2", b"3"])
+    with store.asking("view", ["b", "nobody"]) as answer:
+        assert answer() == [b"2", None]
+    with store.asking("view", ["a"]):
+        pass  # the answer is on its way, and nobody asks for it
+    assert store.get("view", ["c"]) == [b"3"]
+    proxy.stall()
+    with pytest.raises(StoreUnavailable, match="in time"), store.asking("view", ["a"]) as answer:
+        answer()
+    proxy.flow()
+    assert store.get("view", ["b"]) == [b"2"]
+    proxy.cut()
+    with store.asking("view", ["c"]) as answer:
+        assert answer() == [b"3"]
+    store.close()
+
+
 def test_what_another_client_writes_is_seen_through_the_near_cache(
     near: PackedFeatures, store: RedisFeatures
 ) -> None:
