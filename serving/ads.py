@@ -88,18 +88,19 @@ class HttpAds:
     """An ad server over HTTP: GET with an :class:`AdRequest` as its query answers a list of ads."""
 
     def __init__(self, url: str, deadline_s: float = DEADLINE_S) -> None:
-        self._url = url
+        self._url = httpx.URL(url)
         self._client = httpx.Client(timeout=httpx.Timeout(deadline_s), follow_redirects=False)
 
     def ads(self, request: AdRequest) -> list[Ad]:
         asked = {name: value for name, value in vars(request).items() if value is not None}
         try:
-            with self._client.stream("GET", self._url, params=asked) as answer:
+            with self._client.stream("GET", self._url.copy_merge_params(asked)) as answer:
                 answer.raise_for_status()
                 body = b"".join(_bounded(answer.iter_bytes()))
             return _ADS.validate_json(body)[: request.count]
         except (httpx.HTTPError, ValidationError) as error:
-            raise StoreUnavailable(f"the ad server at {masked(self._url)}: {error!r}") from error
+            where = f"{self._url.scheme}://{self._url.netloc.decode()}"
+            raise StoreUnavailable(f"the ad server at {where}: {_why(error)}") from error
 
     def close(self) -> None:
         self._client.close()
@@ -153,6 +154,12 @@ def with_ads(
     found = places(restricted[slate.rows], len(ads), rules)
     found = [at for at in found if at < count]
     return slate.take(np.arange(min(len(slate), count - len(found)))), dict(zip(found, ads, strict=False))
+
+
+def _why(error: Exception) -> str:
+    """What went wrong, without the address, which may hold a password or a key."""
+    status = f" {error.response.status_code}" if isinstance(error, httpx.HTTPStatusError) else ""
+    return type(error).__name__ + status
 
 
 def _bounded(chunks: Iterator[bytes]) -> Iterator[bytes]:

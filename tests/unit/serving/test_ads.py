@@ -117,6 +117,25 @@ def test_an_ad_server_is_told_the_moment_and_not_the_viewer():
     assert asked == ["/ads?request_id=r1&surface=home&count=2&region=SE"]
 
 
+def test_what_the_address_itself_asks_is_asked_too():
+    with ad_server() as (url, asked, open_):
+        open_.set()
+        client = HttpAds(f"{url}?key=K123", deadline_s=5)
+        client.ads(REQUEST)
+        client.close()
+    assert asked == ["/ads?key=K123&request_id=r1&surface=home&count=2&region=SE"]
+
+
+def test_an_error_names_the_host_and_the_status_and_no_secret():
+    with ad_server(status=403) as (url, _, open_):
+        open_.set()
+        client = HttpAds(url.replace("http://", "http://me:hunter2@") + "?key=K123", deadline_s=5)
+        with pytest.raises(StoreUnavailable) as told:
+            client.ads(REQUEST)
+        client.close()
+    assert str(told.value) == f"the ad server at {url.removesuffix('/ads')}: HTTPStatusError 403"
+
+
 @pytest.mark.parametrize("body", [b"<html>", b'{"ad_id": "a"}', b"[{}]", b"[" + b" " * (65 << 10) + b"]"])
 def test_an_answer_that_is_no_list_of_ads_is_an_error(body):
     with ad_server(body) as (url, _, open_):
