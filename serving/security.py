@@ -6,7 +6,7 @@ a revoked one ends within seconds. Neither keys nor ids are ever logged.
 
 import logging
 from dataclasses import dataclass, field
-from time import time
+from time import monotonic, time
 
 from limits import RateLimitItem, parse, storage
 from limits.strategies import SlidingWindowCounterRateLimiter
@@ -16,7 +16,12 @@ from upnext.errors import AccessDenied, ConfigError, TooManyRequests, UnknownKey
 from upnext.keys import Scope
 from upnext.ports import Keys, StoredKey
 from upnext.settings import Settings
+from upnext.stores.urls import masked, scheme
 
+WAIT_S = 0.1
+"""Seconds that counting a request may take."""
+AWAY_S = 5.0
+"""Seconds for which a counter that failed is left alone."""
 log = logging.getLogger(__name__)
 
 
@@ -81,7 +86,10 @@ class RateLimits:
         self.limit = limit
         self.local = url.startswith("memory://")
         """Counting waits for nobody."""
-        self._limiter = SlidingWindowCounterRateLimiter(storage.storage_from_string(url))
+        waits = dict.fromkeys(("socket_timeout", "socket_connect_timeout"), WAIT_S)
+        options = waits if scheme(url) in {"redis", "rediss", "valkey", "valkeys"} else {}
+        self._limiter = SlidingWindowCounterRateLimiter(storage.storage_from_string(url, **options))
+        self._ask_at = 0.0
 
     @classmethod
     def of(cls, settings: Settings) -> "RateLimits | None":
@@ -92,17 +100,21 @@ class RateLimits:
             return cls(parse(settings.rate_limit), settings.rate_limit_url)
         except Exception as error:  # each storage has errors of its own
             raise ConfigError(
-                f"UPNEXT_RATE_LIMIT is {settings.rate_limit!r}, counted at UPNEXT_RATE_LIMIT_URL: {error}; "
+                f"UPNEXT_RATE_LIMIT is {settings.rate_limit!r}, counted at UPNEXT_RATE_LIMIT_URL, "
+                f"{masked(settings.rate_limit_url)}: {type(error).__name__}; "
                 "write NUMBER per second, minute or hour, and memory:// or redis://HOST:PORT"
             ) from error
 
     def spend(self, key_id: str) -> Allowance | None:
         """Count one request; TooManyRequests when the key has none left. None when nobody could count."""
+        if monotonic() < self._ask_at:
+            return None
         try:
             granted = self._limiter.hit(self.limit, key_id)
             stats = self._limiter.get_window_stats(self.limit, key_id)
         except Exception as error:  # a counter that is away must not close the service
-            log.warning("requests are not counted: %s", type(error).__name__)
+            self._ask_at = monotonic() + AWAY_S
+            log.warning("requests are not counted for %.0f s: %s", AWAY_S, type(error).__name__)
             return None
         reset_s = max(1, round(stats.reset_time - time()))
         left = Allowance(self.limit.amount, stats.remaining, self.limit.get_expiry(), reset_s)

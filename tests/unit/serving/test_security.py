@@ -1,13 +1,17 @@
 """Who is let in: keys, scopes, rates, sizes."""
 
 import json
+import socket
+from time import monotonic
 
 import pytest
 from limits import parse
 
+from serving import security
 from serving.bounds import LARGEST, LONGEST
 from serving.security import Guard, RateLimits
 from tests.support.keys import make_key
+from tests.support.stalling_proxy import stalling_proxy
 from upnext.cli.main import cli
 from upnext.errors import ConfigError
 from upnext.settings import Settings
@@ -135,6 +139,33 @@ def test_a_counter_that_is_away_closes_nothing(client, server, key_for, monkeypa
     answers = [client.get(HOME, **bearer(key)) for _ in range(2)]
     assert [answer.status_code for answer in answers] == [200, 200]
     assert "ratelimit" not in answers[0].headers
+
+
+def test_a_silent_counter_is_waited_for_once_and_then_left_alone(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        limits = RateLimits(parse("1 per hour"), f"redis://127.0.0.1:{silent.getsockname()[1]}")
+        before = monotonic()
+        assert limits.spend("one") is None
+        assert monotonic() - before < 2  # redis-py itself would wait for 5 s
+    monkeypatch.setattr(limits._limiter, "hit", lambda *_: pytest.fail("it was asked again"))
+    assert limits.spend("one") is None
+
+
+def test_a_counter_that_is_back_counts_again(redis_server, monkeypatch):
+    monkeypatch.setattr(security, "AWAY_S", 0.0)
+    with stalling_proxy(redis_server.port) as proxy:
+        limits = RateLimits(parse("3 per hour"), f"redis://127.0.0.1:{proxy.port}")
+        assert limits.spend("back").left == 2
+        proxy.stall()
+        assert limits.spend("back") is None
+        proxy.flow()
+        assert limits.spend("back") is not None
+
+
+def test_a_wrong_address_of_the_counter_is_told_without_its_password(tmp_path):
+    with pytest.raises(ConfigError) as told:
+        RateLimits.of(Settings(home=tmp_path, rate_limit_url="redisx://me:hunter2@host"))
+    assert "redisx://me:***@host" in str(told.value) and "hunter2" not in str(told.value)
 
 
 @pytest.mark.parametrize("wrong", [{"rate_limit": "many"}, {"rate_limit_url": "carrier-pigeon://"}])
