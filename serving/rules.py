@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from math import inf
+from math import isfinite
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -11,6 +11,10 @@ from models.utility import Weights
 from upnext.errors import ConfigError, CorruptData
 
 DAY_S = 86_400.0
+LONGEST_S = 60.0
+"""Seconds that a limit of time may be at most."""
+DIVISORS = ("_half_life_s", "_width", "_prior")
+"""Ends of names of numbers that must not be 0."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,14 @@ class Rules:
     off: frozenset[str] = frozenset()
     """Names of rules of :mod:`serving.postrank` that are switched off."""
 
+    def __post_init__(self) -> None:
+        _check("rules", self, {"creator_run": 1})
+        if self.off:
+            from serving.postrank import SWITCHABLE  # which is made of what reads these rules
+
+            if unknown := sorted(self.off - set(SWITCHABLE)):
+                raise ConfigError(f"rules.off names {', '.join(unknown)}: there are {', '.join(SWITCHABLE)}")
+
 
 @dataclass(frozen=True)
 class AdRules:
@@ -69,6 +81,9 @@ class AdRules:
     """Videos from one to the next."""
     most: int = 3
 
+    def __post_init__(self) -> None:
+        _check("ads", self, {"every": 1})
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -81,6 +96,14 @@ class Limits:
     """Seconds that a retriever may take before the feed goes on without it."""
     rank_s: float = 0.200
     """Seconds that reading features and ranking may take before retrieval scores stand in."""
+
+    def __post_init__(self) -> None:
+        _check("limits", self, {"candidates": 1, "per_retriever": 1})
+        for entry in fields(self):
+            if entry.name.endswith("_s") and not 0 < (value := getattr(self, entry.name)) <= LONGEST_S:
+                raise ConfigError(
+                    f"limits.{entry.name} is {value}: give seconds, above 0 and at most {LONGEST_S:.0f}"
+                )
 
 
 Part = TypeVar("Part", Rules, Limits, AdRules)
@@ -115,32 +138,41 @@ class FunnelConfig:
             raise ConfigError(f"{path} names {', '.join(unknown)}: there are {', '.join(parts)}")
         rules, limits, ads, weights = (given.get(part, {}) for part in parts)
         Weights.from_dict(weights)
-        return cls(_changed(Rules(), rules), _changed(Limits(), limits), _changed(AdRules(), ads), weights)
+        return cls(
+            _changed("rules", Rules(), rules),
+            _changed("limits", Limits(), limits),
+            _changed("ads", AdRules(), ads),
+            weights,
+        )
 
 
-def _changed(defaults: Part, given: Mapping[str, Any]) -> Part:
-    """Parameters with some of them changed, each to a value of its default's kind."""
+def _changed(section: str, defaults: Part, given: Mapping[str, Any]) -> Part:
+    """Parameters with some of them changed; lists of names become the default's kind of set."""
     known = {entry.name: getattr(defaults, entry.name) for entry in fields(defaults)}
-    kind = type(defaults).__name__.lower()
     if unknown := sorted(set(given) - set(known)):
-        raise ConfigError(f"{kind} has no {', '.join(unknown)}: there are {', '.join(known)}")
-    changes = {name: _like(known[name], value, f"{name} of {kind}") for name, value in given.items()}
+        raise ConfigError(f"{section} has no {', '.join(unknown)}: there are {', '.join(known)}")
+    changes = dict(given)
+    for name, value in given.items():
+        if isinstance(known[name], tuple | frozenset):
+            if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+                raise ConfigError(f"{section}.{name} is {value!r}: give a list of names")
+            changes[name] = type(known[name])(value)
     return replace(defaults, **changes)
 
 
-def _like(default: Any, value: Any, what: str) -> Any:
-    """A number at least 0, whole where the default is, or a list of names as the default's kind of set."""
-    if isinstance(default, tuple | frozenset):
-        if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-            raise ConfigError(f"{what} is {value!r}: give a list of names")
-        return type(default)(value)
-    whole = isinstance(default, int)
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int if whole else int | float)
-        or not 0 <= value < inf
-    ):
-        raise ConfigError(
-            f"{what} is {value!r}: give {'a whole number' if whole else 'a number'}, at least 0"
-        )
-    return value
+def _check(section: str, part: Rules | Limits | AdRules, least: Mapping[str, int]) -> None:
+    """ConfigError for a number that is not finite, not whole where its default is, or too small.
+
+    least: 0 for those that are not named, and above 0 for those of ``DIVISORS``.
+    """
+    for entry in fields(part):
+        value, whole = getattr(part, entry.name), isinstance(entry.default, int)
+        if not isinstance(entry.default, int | float):
+            continue
+        known = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+        above, lowest = entry.name.endswith(DIVISORS), least.get(entry.name, 0)
+        if not known or not isfinite(value) or value < lowest or (above and value == 0):
+            raise ConfigError(
+                f"{section}.{entry.name} is {value!r}: give a {'whole' if whole else 'finite'} number "
+                f"{'above 0' if above else f'of at least {lowest}'}"
+            )

@@ -10,14 +10,13 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from functools import cache
-from math import isfinite
+from math import inf
 from typing import Any, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
 from models.utility import Weights
 from serving.funnel import RETRIEVERS, Funnel
-from serving.postrank import SWITCHABLE
 from serving.rules import FunnelConfig, Limits, Rules
 from upnext.errors import ConfigError
 from upnext.experiments import Experiment
@@ -25,9 +24,6 @@ from upnext.experiments import Experiment
 Values = Mapping[str, Any]
 RELEASE = "release"
 LIMITS = ("candidates", "per_retriever")
-WHOLE = ("_run",)
-DIVISORS = ("_half_life_s", "_temperature", "_width")
-"""Ends of names of numbers that something is divided by."""
 
 
 @cache
@@ -51,6 +47,8 @@ def checked(experiment: Experiment) -> Experiment:
         values = {name: _checked(name, value, where) for name, value in variant.parameters.items()}
         try:
             Weights.from_dict(section(values, "weights"))
+            replace(Rules(), **section(values, "rules"))
+            replace(Limits(), **section(values, "limits"))
         except ConfigError as error:
             raise ConfigError(f"{where}: {error}") from error
         variants.append(variant.model_copy(update={"parameters": values}))
@@ -88,14 +86,6 @@ def _checked(name: str, value: Any, where: str) -> Any:
         made = TypeAdapter(known()[name]).validate_python(value)
     except ValidationError as error:
         raise ConfigError(f"{where}: {name} is {value!r}: {error.errors()[0]['msg']}") from error
-    unknown = sorted(made - set(SWITCHABLE)) if isinstance(made, frozenset) else []
-    if unknown:
-        raise ConfigError(f"{where}: {name} is {value!r}: there are {', '.join(SWITCHABLE)}")
-    if isinstance(made, int | float) and not name.startswith("weights."):
-        least = 1 if name.startswith("limits.") or name.endswith(WHOLE) else 0
-        if not isfinite(made) or made < least or (made == 0 and name.endswith(DIVISORS)):
-            raise ConfigError(
-                f"{where}: {name} is {value!r}: give a finite number "
-                f"{'above 0' if name.endswith(DIVISORS) else f'of at least {least}'}"
-            )
+    if name.startswith("retrievers.") and not 0 <= made < inf:
+        raise ConfigError(f"{where}: {name} is {value!r}: give a finite number of at least 0")
     return made

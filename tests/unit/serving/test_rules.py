@@ -14,11 +14,11 @@ def test_what_the_file_leaves_out_keeps_its_default(tmp_path):
     path = tmp_path / "funnel.json"
     path.write_text(
         json.dumps(
-            {"rules": {"creator_run": 1, "off": ["x"]}, "ads": {"most": 0}, "weights": {"exposure": 0}}
+            {"rules": {"creator_run": 1, "off": ["explore"]}, "ads": {"most": 0}, "weights": {"exposure": 0}}
         )
     )
     found = FunnelConfig.load(path)
-    assert found.rules == Rules(creator_run=1, off=frozenset({"x"}))
+    assert found.rules == Rules(creator_run=1, off=frozenset({"explore"}))
     assert found.ads == AdRules(most=0)
     assert found.limits == Limits()
     assert found.weights == {"exposure": 0}
@@ -29,11 +29,23 @@ def test_what_the_file_leaves_out_keeps_its_default(tmp_path):
     [
         ({"rule": {}}, "names rule: there are rules, limits, ads, weights"),
         ({"rules": {"creator_runs": 1}}, "rules has no creator_runs"),
-        ({"rules": {"creator_run": 1.5}}, "creator_run of rules is 1.5: give a whole number"),
-        ({"rules": {"fresh_strength": -1}}, "fresh_strength of rules is -1"),
-        ({"rules": {"fresh_strength": True}}, "fresh_strength of rules is True"),
-        ({"rules": {"off": "fresh"}}, "off of rules is 'fresh': give a list of names"),
-        ({"limits": {"rank_s": "0.1"}}, "rank_s of limits is '0.1': give a number"),
+        ({"rules": {"creator_run": 1.5}}, "rules.creator_run is 1.5: give a whole number of at least 1"),
+        ({"rules": {"creator_run": 0}}, "rules.creator_run is 0: give a whole number of at least 1"),
+        ({"rules": {"fresh_strength": -1}}, "rules.fresh_strength is -1: give a finite number of at least 0"),
+        ({"rules": {"fresh_strength": True}}, "rules.fresh_strength is True"),
+        ({"rules": {"seen_half_life_s": 0}}, "rules.seen_half_life_s is 0: give a finite number above 0"),
+        ({"rules": {"explore_prior": 0}}, "rules.explore_prior is 0: give a finite number above 0"),
+        ({"rules": {"off": "fresh"}}, "rules.off is 'fresh': give a list of names"),
+        ({"rules": {"off": ["nothing"]}}, "rules.off names nothing: there are demote_seen, "),
+        ({"ads": {"every": 0}}, "ads.every is 0: give a whole number of at least 1"),
+        ({"ads": {"evry": 1}}, "ads has no evry: there are surfaces, "),
+        ({"limits": {"rank_s": "0.1"}}, "limits.rank_s is '0.1': give a finite number"),
+        ({"limits": {"candidates": 0}}, "limits.candidates is 0: give a whole number of at least 1"),
+        (
+            {"limits": {"retrieve_s": 1e300}},
+            r"limits.retrieve_s is 1e\+300: give seconds, above 0 and at most 60",
+        ),
+        ({"limits": {"rank_s": 0}}, "limits.rank_s is 0: give seconds, above 0"),
         ({"weights": {"liek": 1}}, "no weight is called liek"),
         ({"weights": {"click": -1}}, "weight click is -1"),
         ([1], "no JSON object of objects"),
