@@ -1,28 +1,52 @@
-"""Parts of a request that may fail or be late: each has a deadline, and the answer goes on without it."""
+"""Parts of a request that may fail or be late: each has a deadline, and the answer goes on without it.
+
+A request has a budget, handed down in its :class:`Trace`: each part has its own limit or what is left of the
+budget, whichever is less. Parts that ask an outside store go through its circuit breaker
+(:mod:`serving.breakers`): while it is open they are skipped at once.
+"""
 
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
+from math import inf
 from threading import Lock
-from time import perf_counter
-from typing import Any, TypeVar
+from time import monotonic, perf_counter
+from typing import Any, Generic, TypeVar
+
+from serving.breakers import BreakerOpen, Guarded, State
 
 T = TypeVar("T")
 BUSY = 3
-"""Late calls of one part still under way; with so many, it is skipped at once until one ends."""
+"""Late calls of one part still under way; with so many, it is skipped at once until one ends. Those of an
+outside store are its breaker's to bound."""
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class Trace:
-    """What happened during one request: stage -> milliseconds, part -> why it was skipped, name -> count."""
+    """What happened during one request: stage -> milliseconds, part -> why it was skipped, name -> count.
+
+    due: when the request's budget is spent, by the monotonic clock.
+    """
 
     timings_ms: dict[str, float] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+    due: float = inf
+
+    @classmethod
+    def within(cls, budget_s: float) -> "Trace":
+        """Of a request that begins now."""
+        return cls(due=monotonic() + budget_s)
+
+    @classmethod
+    def current(cls) -> "Trace":
+        """The trace of the request whose part calls this; a new one outside of any."""
+        return _CURRENT.get() or cls()
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -33,41 +57,69 @@ class Trace:
             self.timings_ms[stage] = self.timings_ms.get(stage, 0.0) + 1e3 * (perf_counter() - start)
 
 
+_CURRENT: ContextVar[Trace | None] = ContextVar("trace", default=None)
+
+
+@dataclass(frozen=True)
+class Running(Generic[T]):
+    """Parts under way, until when they are waited for, and of how long that was from their start."""
+
+    futures: Mapping[str, Future[T]]
+    due: float
+    limit_s: float
+
+
 class Deadlines:
     """Runs parts side by side and waits no longer than asked. A late part ends in the background, unheard."""
 
     def __init__(
-        self, threads: int = 16, on_skip: Callable[[str, str], None] = lambda part, why: None
+        self, threads: int = 32, on_skip: Callable[[str, str], None] = lambda part, why: None
     ) -> None:
-        """``on_skip`` hears the name of each skipped part and one of error, late, busy."""
+        """``on_skip`` hears the name of each skipped part and one of error, late, busy, open."""
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="part")
         self._on_skip = on_skip
         self._late: Counter[str] = Counter()
         self._lock = Lock()
 
-    def gather(self, parts: Mapping[str, Callable[[], T]], timeout_s: float, trace: Trace) -> dict[str, T]:
+    def gather(self, parts: Mapping[str, Callable[[], T]], limit_s: float, trace: Trace) -> dict[str, T]:
         """Results of the parts that answered in time, in the order of ``parts``."""
-        return self.finish(self.begin(parts, trace), timeout_s, trace)
+        return self.finish(self.begin(parts, limit_s, trace), trace)
 
-    def begin(self, parts: Mapping[str, Callable[[], T]], trace: Trace) -> dict[str, Future[T]]:
-        """Start parts side by side, for :meth:`finish`; those that are busy already are left out."""
+    def begin(self, parts: Mapping[str, Callable[[], T]], limit_s: float, trace: Trace) -> Running[T]:
+        """Start parts side by side, for :meth:`finish`, each to answer within ``limit_s`` from now.
+
+        Left out is what is busy already, whose breaker is open, and all when the budget is spent.
+        """
+        now = monotonic()
+        due = min(now + limit_s, trace.due)
         running: dict[str, Future[T]] = {}
         for name, part in parts.items():
-            if self._late[name] >= BUSY:
+            if due <= now:
+                self._skip(name, "late", "no time was left", trace)
+            elif isinstance(part, Guarded):
+                if part.breaker.state is State.CLOSED:
+                    running[name] = self._submit(part, trace)
+                    continue
+                if part.breaker.due:
+                    self._submit(part, Trace())  # tries the store; no request waits for that
+                self._skip(name, "open", f"{part.breaker.name} failed lately and is left alone", trace)
+            elif self._late[name] >= BUSY:
                 self._skip(name, "busy", f"{BUSY} earlier calls have not ended", trace)
             else:
-                running[name] = self._pool.submit(part)
-        return running
+                running[name] = self._submit(part, trace)
+        return Running(running, due, due - now)
 
-    def finish(self, running: Mapping[str, Future[T]], timeout_s: float, trace: Trace) -> dict[str, T]:
-        """Results of the parts that have answered, or do so within ``timeout_s``."""
-        wait(running.values(), timeout_s)
+    def finish(self, running: Running[T], trace: Trace) -> dict[str, T]:
+        """Results of the parts that have answered, or do so while there is time."""
+        wait(running.futures.values(), max(0.0, running.due - monotonic()))
         results: dict[str, T] = {}
-        for name, future in running.items():
+        for name, future in running.futures.items():
             if not future.done():
                 self._abandon(name, future)
-                self._skip(name, "late", f"took longer than {1e3 * timeout_s:.0f} ms", trace)
-            elif (error := future.exception()) is not None:
+                self._skip(name, "late", f"took longer than {1e3 * running.limit_s:.0f} ms", trace)
+            elif isinstance(error := future.exception(), BreakerOpen):
+                self._skip(name, "open", str(error), trace)
+            elif error is not None:
                 log.warning("%s failed: %r", name, error)
                 self._skip(name, "error", repr(error), trace)
             else:
@@ -76,6 +128,11 @@ class Deadlines:
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _submit(self, part: Callable[[], T], trace: Trace) -> Future[T]:
+        context = copy_context()
+        context.run(_CURRENT.set, trace)
+        return self._pool.submit(context.run, part)
 
     def _abandon(self, name: str, future: Future[Any]) -> None:
         if future.cancel():

@@ -2,10 +2,10 @@
 
 import logging
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 from zlib import crc32
 
@@ -18,9 +18,10 @@ from models.bundle import Bundle
 from serving import shelves
 from serving.ads import DEADLINE_S, Ad, AdRequest, AdServer, HouseAds, wanted, with_ads
 from serving.answer import Answer
+from serving.breakers import Breakers
 from serving.candidates import Candidates, Pool
 from serving.clock import Clock, wall_clock
-from serving.deadlines import Deadlines, Trace
+from serving.deadlines import Deadlines, Running, Trace
 from serving.experiments.board import Board
 from serving.experiments.exposure import Outcome
 from serving.exposure import LiveExposure, Seen
@@ -43,6 +44,9 @@ from upnext.errors import NotFound, ReleaseError, StoreError
 from upnext.ports import OnlineFeatures, Profiles, WatchHistory
 from upnext.times import microseconds
 
+T = TypeVar("T")
+STORES = {"history": "history", "profile": "profiles", "user_features": "online_features"}
+"""Part of a viewer -> the store that it is read from."""
 log = logging.getLogger(__name__)
 
 
@@ -83,7 +87,9 @@ class Engine:
         self._config = config or FunnelConfig()
         self._on_standing = on_standing
         self._ad_server = ad_server or HouseAds(())
+        self.breakers = Breakers(self.telemetry.registry)
         self._deadlines = deadlines or Deadlines(on_skip=self.telemetry.skip)
+        self._reads = Deadlines(on_skip=self.telemetry.skip)  # parts of parts, which must not wait for theirs
         self._current: Loaded | None = None
 
     @property
@@ -135,7 +141,7 @@ class Engine:
         snapshots = None
         if self._rows is not None:
             snapshots = RowSnapshots(self._rows, VIDEO_VIEW, layout, bundle.catalogue.digest)
-        videos = FreshFeatures(bundle, snapshots, features, self.telemetry.fall_back)
+        videos = FreshFeatures(bundle, snapshots, features, self._read_features, self.telemetry.fall_back)
         live = self.streams.reader(bundle.catalogue)
         ranker = BundleRanker(bundle, live, videos, self._config.weights)
         as_of = microseconds(bundle.manifest.as_of)
@@ -191,12 +197,14 @@ class Engine:
         catalogue, unknown = release.bundle.catalogue, release.unknown
         found: dict[str, Any] = {}
         if user_id:
-            limit = self._config.limits.retrieve_s
-            reads = release.stores.reads(user_id, now)
+            limit = self._config.limits.viewer_s
+            reads = {
+                part: self.breakers.guarded(STORES[part], read, limit)
+                for part, read in release.stores.reads(user_id, now).items()
+                if personal or part == "profile"
+            }
             with trace.timed("viewer"):
-                found = self._deadlines.gather(
-                    reads if personal else {"profile": reads["profile"]}, limit, trace
-                )
+                found = self._deadlines.gather(reads, limit, trace)
         viewer = put_together(user_id or "" if personal else "", found, catalogue, now, unknown)
         if not personal:
             viewer = viewer.asking(region=None, lives_in=viewer.region)
@@ -206,7 +214,7 @@ class Engine:
 
     def home(self, user_id: str | None, count: int, page: Page = FIRST, **asked: Any) -> Answer:
         """A personal feed."""
-        release, trace = self.current, Trace()
+        release, trace = self.current, self._trace()
         viewer = self.viewer(release, user_id, trace, **asked)
         return self._answer(release, viewer, shelves.HOME, count, page, trace)
 
@@ -229,7 +237,7 @@ class Engine:
 
         Empty for a viewer who has watched nothing yet: there is nothing that it could be because of.
         """
-        release, trace = self.current, Trace()
+        release, trace = self.current, self._trace()
         shelf = shelves.BECAUSE_YOU_WATCHED
         viewer = self.viewer(release, user_id, trace, surface=shelf.name, **asked)
         liked = favourites(viewer, 1)[0]
@@ -239,7 +247,7 @@ class Engine:
 
     def topic(self, topic: str, user_id: str | None, count: int, page: Page = FIRST, **asked: Any) -> Answer:
         """The videos of a category, for this viewer; NotFound when the catalogue has no such category."""
-        release, trace = self.current, Trace()
+        release, trace = self.current, self._trace()
         if topic not in release.bundle.catalogue.categories:
             raise NotFound(f"topic is {topic!r}, which is no category of release {release.version}")
         shelf = shelves.TOPIC
@@ -248,7 +256,7 @@ class Engine:
 
     def new_releases(self, user_id: str | None, count: int, page: Page = FIRST, **asked: Any) -> Answer:
         """The latest uploads, for this viewer."""
-        release, trace = self.current, Trace()
+        release, trace = self.current, self._trace()
         viewer = self.viewer(release, user_id, trace, surface="new_releases", **asked)
         return self._answer(release, viewer, shelves.NEW_RELEASES, count, page, trace)
 
@@ -256,19 +264,20 @@ class Engine:
         self, region: str | None, user_id: str | None, count: int, page: Page = FIRST, **asked: Any
     ) -> Answer:
         """What is watched most, not personal; without what may not be shown to this viewer."""
-        release, trace = self.current, Trace()
+        release, trace = self.current, self._trace()
         asked |= {"region": region, "surface": shelves.TRENDING.name}
         viewer = self.viewer(release, user_id, trace, personal=False, **asked)
         return self._answer(release, viewer, shelves.TRENDING, count, page, trace)
 
     def search(self, query: str, user_id: str | None, count: int, page: Page = FIRST, **asked: Any) -> Answer:
         """The videos that match some words, those that this viewer likes first among equals."""
-        release, trace = self.current, Trace()
+        release, trace = self.current, self._trace()
         viewer = self.viewer(release, user_id, trace, surface="search", query=query, **asked)
         return self._answer(release, viewer, shelves.SEARCH, count, page, trace, query)
 
     def close(self) -> None:
         self._deadlines.close()
+        self._reads.close()
         self._ad_server.close()
         if self._current is not None:
             self._current.features.close()
@@ -276,7 +285,7 @@ class Engine:
     def _beside(
         self, shelf: Shelf, video_id: str, user_id: str | None, count: int, page: Page, **asked: Any
     ) -> Answer:
-        release, trace = self.current, Trace()
+        release, trace = self.current, self._trace()
         seed = release.row(video_id)
         viewer = self.viewer(release, user_id, trace, seed=seed, surface=shelf.name, **asked)
         return self._answer(release, viewer, shelf, count, page, trace, video_id)
@@ -310,7 +319,7 @@ class Engine:
             if joined.picks:
                 outcome = Outcome(viewer, shelf, found, situation, pool, ranked, slate)
                 self.experiments.expose(joined, outcome)
-            ads = self._deadlines.finish(asked, DEADLINE_S, trace).get("ads", [])
+            ads = self._deadlines.finish(asked, trace).get("ads", []) if asked else []
             slate, placed = with_ads(slate, ads, count, funnel.inventory.restricted, self._config.ads)
         with trace.timed("explain"):
             known = viewer.region is not None and funnel.trending.knows(viewer.region)
@@ -327,13 +336,27 @@ class Engine:
 
     def _ask_for_ads(
         self, request_id: str, surface: str, count: int, viewer: Viewer, trace: Trace
-    ) -> dict[str, Future[list[Ad]]]:
-        """Ads on their way, while the videos are found and ranked."""
+    ) -> Running[list[Ad]] | None:
+        """Ads on their way, while the videos are found and ranked; None where there are to be none."""
         places = wanted(count, surface, viewer.kids, self._config.ads)
         if not places:
-            return {}
+            return None
         request = AdRequest(request_id, surface, places, viewer.region, viewer.device)
-        return self._deadlines.begin({"ads": lambda: self._ad_server.ads(request)}, trace)
+        ask: Callable[[], list[Ad]] = partial(self._ad_server.ads, request)
+        if not isinstance(self._ad_server, HouseAds):
+            ask = self.breakers.guarded("ads", ask, DEADLINE_S)
+        return self._deadlines.begin({"ads": ask}, DEADLINE_S, trace)
+
+    def _trace(self) -> Trace:
+        """Of a request that begins now."""
+        return Trace.within(self._config.limits.request_s)
+
+    def _read_features(self, read: Callable[[], T]) -> T | str:
+        """What the online store has of videos, or why there is nothing, as part of the request that asks."""
+        limit, trace = self._config.limits.features_s, Trace.current()
+        guarded = self.breakers.guarded("online_features", read, limit)
+        found = self._reads.gather({"video_features": guarded}, limit, trace)
+        return found["video_features"] if found else trace.skipped["video_features"]
 
     def _crowd(self, funnel: Funnel, viewer: Viewer, trace: Trace) -> Crowd:
         part: dict[str, Callable[[], Crowd]] = {"viewer_vectors": lambda: funnel.crowd([viewer])}

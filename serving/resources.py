@@ -1,14 +1,15 @@
 """Videos and users as the platform writes and reads them, over their stores."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from threading import Lock
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import pyarrow as pa
 from pydantic import BaseModel, ValidationError
 
+from serving.breakers import Breaker
 from serving.clock import wall_clock
 from serving.problems import FieldError, field_error
 from serving.standing import Barred, state_of
@@ -18,6 +19,8 @@ from upnext.ports import Catalogue, Profiles
 
 MOST = 1_000
 """Entries of one bulk call at most."""
+PATIENCE_S = 5.0
+"""Seconds after which a store counts as failing here, where no viewer waits."""
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -60,6 +63,15 @@ class Resource(Generic[M]):
     store: Callable[[Sequence[M]], None]
     now: Callable[[], datetime] = wall_clock
     _lock: Lock = field(default_factory=Lock, repr=False)
+
+    def behind(self, breaker: Breaker) -> Self:
+        """The same documents, their store read and written through a breaker."""
+        read, store = self.read, self.store
+        return replace(
+            self,
+            read=lambda id_: breaker.call(lambda: read(id_), PATIENCE_S),
+            store=lambda documents: breaker.call(lambda: store(documents), PATIENCE_S),
+        )
 
     def get(self, id_: str) -> M:
         """NotFound where there is none."""

@@ -92,10 +92,16 @@ class Limits:
     candidates: int = 1_000
     """Candidates that are ranked."""
     per_retriever: int = 400
+    request_s: float = 0.200
+    """Seconds that all parts of a request may take together: each has its own limit or what is left."""
+    viewer_s: float = 0.100
+    """Seconds that each read of who the viewer is may take before the feed goes on without it."""
     retrieve_s: float = 0.100
     """Seconds that a retriever may take before the feed goes on without it."""
+    features_s: float = 0.050
+    """Seconds that reading features of videos online may take before the release's own stand in."""
     rank_s: float = 0.200
-    """Seconds that reading features and ranking may take before retrieval scores stand in."""
+    """Seconds that ranking may take before retrieval scores stand in."""
 
     def __post_init__(self) -> None:
         _check("limits", self, {"candidates": 1, "per_retriever": 1})

@@ -6,11 +6,12 @@ a revoked one ends within seconds. Neither keys nor ids are ever logged.
 
 import logging
 from dataclasses import dataclass, field
-from time import monotonic, time
+from time import time
 
-from limits import RateLimitItem, parse, storage
+from limits import RateLimitItem, WindowStats, parse, storage
 from limits.strategies import SlidingWindowCounterRateLimiter
 
+from serving.breakers import Breaker, BreakerOpen, State
 from upnext import keys
 from upnext.errors import AccessDenied, ConfigError, TooManyRequests, UnknownKey
 from upnext.keys import Scope
@@ -20,8 +21,6 @@ from upnext.stores.urls import masked, scheme
 
 WAIT_S = 0.1
 """Seconds that counting a request may take."""
-AWAY_S = 5.0
-"""Seconds for which a counter that failed is left alone."""
 log = logging.getLogger(__name__)
 
 
@@ -82,22 +81,21 @@ class Allowance:
 class RateLimits:
     """Counts the requests of each key in a sliding window."""
 
-    def __init__(self, limit: RateLimitItem, url: str = "memory://") -> None:
+    def __init__(self, limit: RateLimitItem, url: str = "memory://", breaker: Breaker | None = None) -> None:
         self.limit = limit
-        self.local = url.startswith("memory://")
-        """Counting waits for nobody."""
+        self._local = url.startswith("memory://")
+        self._breaker = breaker or Breaker("rate_limits")
         waits = dict.fromkeys(("socket_timeout", "socket_connect_timeout"), WAIT_S)
         options = waits if scheme(url) in {"redis", "rediss", "valkey", "valkeys"} else {}
         self._limiter = SlidingWindowCounterRateLimiter(storage.storage_from_string(url, **options))
-        self._ask_at = 0.0
 
     @classmethod
-    def of(cls, settings: Settings) -> "RateLimits | None":
+    def of(cls, settings: Settings, breaker: Breaker | None = None) -> "RateLimits | None":
         """The limits that the settings name; None for none. ConfigError where they can't be read."""
         if not settings.rate_limit.strip():
             return None
         try:
-            return cls(parse(settings.rate_limit), settings.rate_limit_url)
+            return cls(parse(settings.rate_limit), settings.rate_limit_url, breaker)
         except Exception as error:  # each storage has errors of its own
             raise ConfigError(
                 f"UPNEXT_RATE_LIMIT is {settings.rate_limit!r}, counted at UPNEXT_RATE_LIMIT_URL, "
@@ -105,16 +103,19 @@ class RateLimits:
                 "write NUMBER per second, minute or hour, and memory:// or redis://HOST:PORT"
             ) from error
 
+    @property
+    def waits(self) -> bool:
+        """Whether counting a request may wait for somebody else."""
+        return not self._local and (self._breaker.state is State.CLOSED or self._breaker.due)
+
     def spend(self, key_id: str) -> Allowance | None:
         """Count one request; TooManyRequests when the key has none left. None when nobody could count."""
-        if monotonic() < self._ask_at:
-            return None
         try:
-            granted = self._limiter.hit(self.limit, key_id)
-            stats = self._limiter.get_window_stats(self.limit, key_id)
+            granted, stats = self._breaker.call(lambda: self._count(key_id), WAIT_S)
+        except BreakerOpen:
+            return None
         except Exception as error:  # a counter that is away must not close the service
-            self._ask_at = monotonic() + AWAY_S
-            log.warning("requests are not counted for %.0f s: %s", AWAY_S, type(error).__name__)
+            log.warning("a request is not counted: %s", type(error).__name__)
             return None
         reset_s = max(1, round(stats.reset_time - time()))
         left = Allowance(self.limit.amount, stats.remaining, self.limit.get_expiry(), reset_s)
@@ -125,3 +126,7 @@ class RateLimits:
                 {"Retry-After": str(reset_s), **left.headers()},
             )
         return left
+
+    def _count(self, key_id: str) -> tuple[bool, WindowStats]:
+        granted = self._limiter.hit(self.limit, key_id)
+        return granted, self._limiter.get_window_stats(self.limit, key_id)

@@ -36,6 +36,8 @@ SNAPSHOT_S = 15.0
 """Seconds between snapshots of the live counts; what is younger is read from the log again."""
 APPLY_S = 0.5
 """Seconds that an answer to accepted events waits at most until they are felt."""
+INTAKE_S = 5.0
+"""Seconds after which the event log counts as failing; while it is left alone, senders hear so at once."""
 EXPERIMENTS_S = 2.0
 """Seconds between looks at the definitions of experiments, and writes of exposures."""
 log = logging.getLogger(__name__)
@@ -131,10 +133,11 @@ class Server:
             near_mb=settings.near_cache_mb,
             on_standing=self.barred.attach,
         )
-        self.videos = videos(stores.catalogue, self.barred)
-        self.users = users(stores.profiles)
+        breakers = self.engine.breakers
+        self.videos = videos(stores.catalogue, self.barred).behind(breakers.of("video_documents"))
+        self.users = users(stores.profiles).behind(breakers.of("user_documents"))
         self.guard = Guard(stores.keys, open_without_keys)
-        self.rate_limits = RateLimits.of(settings)
+        self.rate_limits = RateLimits.of(settings, breakers.of("rate_limits"))
         self.pager = Pager(derived(settings, "cursors"))
         self.erased = NOBODY
         self.upkeep = Upkeep(
@@ -190,7 +193,11 @@ class Server:
     def accept(self, payload: list[Any]) -> tuple[Receipt, bool]:
         """Take events in; also whether those accepted are already felt in the next feed."""
         retention = timedelta(days=self.settings.event_retention_days)
-        receipt = take_in(payload, self.stores.event_log, wall_clock(), retention, self.erased.at)
+
+        def take() -> Receipt:
+            return take_in(payload, self.stores.event_log, wall_clock(), retention, self.erased.at)
+
+        receipt = self.engine.breakers.of("event_log").call(take, INTAKE_S)
         counted = {
             "accepted": receipt.accepted,
             "repeated": receipt.repeated,

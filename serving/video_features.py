@@ -17,8 +17,8 @@ from upnext.times import microseconds
 
 LOOK_S = 1.0
 """Seconds between two looks for newer rows."""
-AWAY_S = 5.0
-"""Seconds for which an online store that failed is left alone."""
+Reader = Callable[[Callable[[], NDArray[np.float32]]], NDArray[np.float32] | str]
+"""Makes a read of the online store, in time and while it is well; else says why there is nothing."""
 log = logging.getLogger(__name__)
 
 
@@ -47,7 +47,8 @@ class FreshFeatures:
     """The newest generation of rows, else the online store by id, else what the release brought along.
 
     A video that the online store lacks has the release's own features. ``on_fallback`` hears, each time, from
-    which place instead of the rows features came, ``online`` or ``release``, and why.
+    which place instead of the rows features came, ``online`` or ``release``, and why: no rows, or that the
+    store's answer was an error, was late, or was not asked for since its breaker is open.
     """
 
     def __init__(
@@ -55,12 +56,13 @@ class FreshFeatures:
         bundle: Bundle,
         snapshots: RowSnapshots | None,
         online: PackedFeatures,
+        read: Reader,
         on_fallback: Callable[[str, str], None] = lambda place, why: None,
     ) -> None:
         self._ids, self._own = bundle.catalogue.ids, OwnFeatures(bundle)
         self._snapshots, self._online = snapshots, online
-        self._on_fallback = on_fallback
-        self._look_at = self._ask_at = 0.0
+        self._read, self._on_fallback = read, on_fallback
+        self._look_at = 0.0
         self._newest: Rows | None = None
 
     def gather(self, rows: NDArray[np.int32]) -> tuple[NDArray[np.float32], int]:
@@ -68,15 +70,9 @@ class FreshFeatures:
         if newest is not None:
             return newest.gather(rows), newest.as_of_us
         own, as_of = self._own.gather(rows)
-        if monotonic() < self._ask_at:
-            self._on_fallback("release", "away")
-            return own, as_of
-        try:
-            found = self._online.read_matrix(VIDEO_VIEW, self._ids[rows].tolist(), own)
-        except UpnextError as error:
-            self._ask_at = monotonic() + AWAY_S
-            log.warning("video features are the release's own for %.0f s: %s", AWAY_S, error)
-            self._on_fallback("release", type(error).__name__)
+        found = self._read(lambda: self._online.read_matrix(VIDEO_VIEW, self._ids[rows].tolist(), own))
+        if isinstance(found, str):
+            self._on_fallback("release", found.partition(":")[0])
             return own, as_of
         self._on_fallback("online", "no rows")
         return found, 0

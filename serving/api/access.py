@@ -38,7 +38,7 @@ def needs(scope: Scope, server: Running) -> Dependency:
         limits = running.rate_limits
         if key_id is None or limits is None:
             return
-        left = limits.spend(key_id) if limits.local else await run_in_threadpool(limits.spend, key_id)
+        left = await run_in_threadpool(limits.spend, key_id) if limits.waits else limits.spend(key_id)
         if left is not None:
             request.scope[TOLD] = left.headers()
 

@@ -31,9 +31,10 @@ from feature_repo.specs import CREATOR, TIMESTAMP, USER, VIDEO, ViewSpec
 from models.bundle import Bundle
 from models.crosses import CROSS_NAMES
 from serving import documents
-from serving.rules import FunnelConfig, Limits
+from serving.rules import FunnelConfig
 from serving.server import Server
 from tests.support.bundles import tiny_bundle
+from tests.support.patience import PATIENT
 from tests.support.small_log import TIME
 from tests.unit.components.test_ingest import Given, event
 from upnext.errors import SkewFound
@@ -116,7 +117,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 @pytest.fixture
 def site(bundle: Bundle, tmp_path: Path) -> Iterator[Site]:
     settings = Settings(home=tmp_path, dataset="tiny")
-    patient = FunnelConfig(limits=Limits(retrieve_s=30, rank_s=30))
+    patient = FunnelConfig(limits=PATIENT)
     made = Site(Server(settings, str(bundle.folder), patient), bundle)
     stores, rng = made.server.stores, np.random.default_rng(0)
     people = [

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from serving.api import create_app
-from serving.rules import FunnelConfig, Limits
+from serving.rules import FunnelConfig
 from serving.server import Server
 from tests.support.bundles import tiny_bundle
 from tests.support.client import Client
+from tests.support.patience import PATIENT
 from upnext.settings import Settings
 
 
@@ -19,7 +20,7 @@ def bundle(tmp_path_factory):
 @pytest.fixture
 def server(bundle, tmp_path):
     """Serves the tiny bundle and follows its log; impressions are written when a test asks for it."""
-    patient = FunnelConfig(limits=Limits(retrieve_s=10, rank_s=10))
+    patient = FunnelConfig(limits=PATIENT)
     settings = Settings(home=tmp_path / "home", dataset="tiny")
     made = Server(settings, str(bundle.folder), patient, open_without_keys=True)
     made.upkeep.once()

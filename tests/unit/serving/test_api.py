@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from serving.api import create_app
+from serving.breakers import FAILURES
 from tests.support.client import Client
 from upnext.contracts import Recommendation
 from upnext.errors import CorruptData, ReleaseError, StoreUnavailable
@@ -247,6 +248,26 @@ def test_an_event_is_accepted_while_the_watch_history_fails(client, server, monk
     assert (
         client.get(HOME, params={"user_id": "ann", "debug": True}).json()["debug"]["viewer"]["history"] == 1
     )
+
+
+def test_a_store_that_fails_is_left_alone_and_senders_are_told_when_to_try_again(client, server, monkeypatch):
+    asked = []
+
+    def away(*args):
+        asked.append(args)
+        raise StoreUnavailable("the store is away")
+
+    monkeypatch.setattr(server.stores.event_log, "append", away)
+    monkeypatch.setattr(server.stores.catalogue, "get", away)
+    for path in (EVENTS, "/api/v1/videos/v003"):
+        asked.clear()
+        for _ in range(FAILURES + 2):
+            answer = client.post(path, json=event()) if path == EVENTS else client.get(path)
+            problem_of(answer, 503)
+            assert answer.headers["retry-after"]
+        assert len(asked) == FAILURES
+    assert "left alone" in answer.json()["detail"]
+    assert client.get(HOME, params={"user_id": "ann"}).status_code == 200
 
 
 @pytest.mark.parametrize("path", [HOME, "/metrics"])

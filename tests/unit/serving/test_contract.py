@@ -8,9 +8,10 @@ from schemathesis.config import SchemathesisConfig
 from schemathesis.engine import Status, events, from_schema
 
 from serving.api import create_app
-from serving.rules import FunnelConfig, Limits
+from serving.rules import FunnelConfig
 from serving.server import Server
 from tests.support.keys import make_key
+from tests.support.patience import PATIENT
 from upnext.settings import Settings
 
 ROOT = Path(__file__).parents[3]
@@ -21,7 +22,7 @@ EXAMPLES = 4
 @pytest.fixture
 def guarded(bundle, tmp_path):
     """The app of a server that needs keys, and one that may do everything."""
-    patient = FunnelConfig(limits=Limits(retrieve_s=10, rank_s=10))
+    patient = FunnelConfig(limits=PATIENT)
     settings = Settings(home=tmp_path / "home", dataset="tiny", rate_limit="")
     server = Server(settings, str(bundle.folder), patient)
     key, _ = make_key(server.stores.keys, "read", "write", "admin")

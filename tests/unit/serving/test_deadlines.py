@@ -1,7 +1,10 @@
 from threading import Event
+from time import monotonic
 
 import pytest
 
+from serving import breakers
+from serving.breakers import FAILURES, Breaker, Guarded
 from serving.deadlines import BUSY, Deadlines, Trace
 
 
@@ -57,3 +60,52 @@ def test_timings_add_up():
         with trace.timed("rank"):
             pass
     assert trace.timings_ms["rank"] >= 0 and list(trace.timings_ms) == ["rank"]
+
+
+def failing():
+    raise OSError("away")
+
+
+def opened():
+    breaker = Breaker("store")
+    for _ in range(FAILURES):
+        with pytest.raises(OSError, match="away"):
+            breaker.call(failing, 1.0)
+    return breaker
+
+
+def test_a_part_whose_breaker_is_open_is_skipped_without_being_called(deadlines, skips):
+    trace = Trace()
+    part = Guarded(opened(), lambda: pytest.fail("it was called"), 1.0)
+    assert deadlines.gather({"part": part, "other": lambda: 1}, 5.0, trace) == {"other": 1}
+    assert skips == [("part", "open")]
+    assert trace.skipped == {"part": "open: store failed lately and is left alone"}
+
+
+def test_no_request_waits_for_the_call_that_tries_a_store(deadlines, skips, monkeypatch):
+    monkeypatch.setattr(breakers, "REST_S", 0.0)
+    release, breaker = Event(), opened()
+    part = Guarded(breaker, lambda: release.wait(20), 30.0)
+    assert deadlines.gather({"part": part}, 30.0, Trace()) == {}
+    assert skips == [("part", "open")] and not breaker.due
+    release.set()
+    deadlines._pool.shutdown(wait=True)
+    assert breaker.state is breakers.State.CLOSED
+
+
+def test_each_part_has_its_limit_or_what_is_left_of_the_budget(deadlines, skips):
+    release = Event()
+    trace = Trace.within(0.2)
+    before = monotonic()
+    assert deadlines.gather({"one": release.wait}, 30.0, trace) == {}
+    assert 0.2 <= monotonic() - before < 10
+    assert deadlines.gather({"two": lambda: pytest.fail("it was called")}, 30.0, trace) == {}
+    assert trace.skipped["one"].startswith("late: took longer than 2") and skips[1] == ("two", "late")
+    assert trace.skipped["two"] == "late: no time was left"
+    release.set()
+
+
+def test_a_part_knows_the_request_that_it_is_of(deadlines):
+    trace = Trace()
+    assert deadlines.gather({"part": Trace.current}, 5.0, trace)["part"] is trace
+    assert Trace.current() is not trace

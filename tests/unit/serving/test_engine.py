@@ -10,8 +10,9 @@ from feature_repo.packed import PackedFeatures
 from feature_repo.specs import USER
 from models.layout import FeatureLayout
 from serving.deadlines import Trace
+from serving.postrank import SWITCHABLE
 from serving.ranking import Ranked
-from serving.rules import FunnelConfig, Limits
+from serving.rules import FunnelConfig, Limits, Rules
 from serving.server import Watcher
 from tests.support.bundles import tiny_bundle
 from tests.support.videos import past_of
@@ -97,6 +98,57 @@ def test_when_everything_fails_popular_videos_are_shown(server):
     answer = complete(server.engine.home("ann", 30))
     assert {reason.code for reason in answer.reasons} <= {"popular", "explore"}
     assert set(answer.trace.skipped) == {*funnel.retrievers, "ranker"}
+
+
+def test_a_request_has_one_budget_for_all_its_parts(server, hanging):
+    """The viewer's reads use it up, so nothing else is begun, and popular videos are shown."""
+    limits = Limits(request_s=0.05, viewer_s=30, retrieve_s=30, rank_s=30)
+    server.engine.configure(FunnelConfig(limits=limits))
+    loaded = server.engine.current
+    stores = replace(loaded.stores, features=lambda user_id: hanging.rank(None, []))
+    server.engine._current = replace(loaded, stores=stores)
+    answer = complete(server.engine.home("ann", 30))
+    skipped = answer.trace.skipped
+    assert skipped["user_features"].startswith("late: took longer than ")
+    assert {skipped[part] for part in ("ranker", "viewer_vectors", *loaded.funnel.retrievers)} == {
+        "late: no time was left"
+    }
+    assert {reason.code for reason in answer.reasons} <= {"popular", "explore"}
+
+
+def test_what_is_popular_in_the_region_stands_in_for_what_is_personal(server):
+    """When no retriever answers and nothing is ranked, the region's trending list does, in its order."""
+    loaded = server.engine.current
+    broken = dict.fromkeys(loaded.funnel.retrievers, Broken())
+    plain = replace(loaded.funnel.config, rules=Rules(off=frozenset(SWITCHABLE)))
+    with_funnel(server.engine, ranker=Broken(), retrievers=broken, config=plain)
+    answer = complete(server.engine.home("ann", 20, region="SE"), 20)
+    regional = loaded.funnel.trending.top("SE")[0]
+    assert answer.slate.rows.tolist() == regional[:20].tolist()
+    assert answer.slate.rows.tolist() != loaded.funnel.trending.top(None)[0][:20].tolist()
+
+
+def test_a_list_of_the_release_stands_in_where_nothing_is_popular(server):
+    """When there are no counts at all, the newest videos that the release knows are shown."""
+    loaded = server.engine.current
+
+    class Nothing:
+        def top(self, region):
+            return np.empty(0, np.int32), np.empty(0, np.float32)
+
+        def knows(self, region):
+            return False
+
+    broken = dict.fromkeys(loaded.funnel.retrievers, Broken())
+    plain = replace(loaded.funnel.config, rules=Rules(off=frozenset(SWITCHABLE)))
+    changes = {"ranker": Broken(), "retrievers": broken, "config": plain, "trending": Nothing()}
+    with_funnel(server.engine, **changes)
+    answer = complete(server.engine.home("ann", 20), 20)
+    catalogue, restricted = loaded.bundle.catalogue, loaded.funnel.inventory.restricted
+    newest = [
+        row for row in range(len(catalogue) - 1, -1, -1) if catalogue.active[row] and not restricted[row]
+    ]
+    assert answer.slate.rows.tolist() == newest[:20]
 
 
 @pytest.mark.parametrize("part", ["history", "profiles", "features"])
