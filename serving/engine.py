@@ -31,7 +31,7 @@ from serving.paging import FIRST, Page
 from serving.ranking import BundleRanker, Ranked
 from serving.reasons import explain
 from serving.retrievers import favourites
-from serving.rules import FunnelConfig
+from serving.rules import FunnelConfig, Limits
 from serving.shelves import Shelf
 from serving.shown import ShownLately
 from serving.standing import Standing
@@ -98,6 +98,11 @@ class Engine:
         if self._current is None:
             raise ReleaseError("no release is loaded yet: run `upnext cycle --data SOURCE`, or wait a moment")
         return self._current
+
+    @property
+    def limits(self) -> Limits:
+        """Those in force."""
+        return self._config.limits
 
     @property
     def ready(self) -> bool:

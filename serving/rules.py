@@ -102,6 +102,10 @@ class Limits:
     """Seconds that reading features of videos online may take before the release's own stand in."""
     rank_s: float = 0.200
     """Seconds that ranking may take before retrieval scores stand in."""
+    latency_s: float = 0.060
+    """Seconds that a feed should take; while it takes more, fewer are answered at once and others refused."""
+    queue_s: float = 0.030
+    """Seconds that a feed may wait for its turn before it is refused."""
 
     def __post_init__(self) -> None:
         _check("limits", self, {"candidates": 1, "per_retriever": 1})

@@ -23,6 +23,7 @@ from serving.paging import Pager
 from serving.resources import users, videos
 from serving.rules import FunnelConfig
 from serving.security import Guard, RateLimits
+from serving.shedding import Lanes
 from serving.standing import Barred
 from serving.telemetry import Telemetry
 from serving.upkeep import Upkeep
@@ -133,6 +134,7 @@ class Server:
             near_mb=settings.near_cache_mb,
             on_standing=self.barred.attach,
         )
+        self.lanes = Lanes(lambda: self.engine.limits, self.telemetry.registry)
         breakers = self.engine.breakers
         self.videos = videos(stores.catalogue, self.barred).behind(breakers.of("video_documents"))
         self.users = users(stores.profiles).behind(breakers.of("user_documents"))

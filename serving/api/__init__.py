@@ -13,6 +13,7 @@ from serving.api.access import Told
 from serving.api.contract import publish
 from serving.api.running import Running
 from serving.bounds import Bounded
+from serving.shedding import Shedding
 from serving.telemetry import Counted
 from upnext import __version__
 from upnext.errors import ReleaseError
@@ -40,5 +41,6 @@ def create_app(server: Running) -> FastAPI:
 
     app.add_middleware(Told)
     app.add_middleware(Bounded)
+    app.add_middleware(Shedding, lanes=lambda: server().lanes)
     app.add_middleware(Counted, answered=answered)
     return app

@@ -21,7 +21,7 @@ _SAYS: Mapping[int, str] = {
     414: "The URL is too long",
     422: "A parameter or the body is wrong",
     429: "The key has asked too often; go on after Retry-After seconds",
-    503: "No release is loaded yet, or a store does not answer or cannot be read; "
+    503: "No release is loaded yet, a store does not answer or cannot be read, or there is too much to do; "
     "go on after Retry-After seconds",
 }
 _ALWAYS = (401, 403, 414, 422, 429, 503)

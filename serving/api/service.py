@@ -20,12 +20,12 @@ def router(server: Running) -> APIRouter:
     routes = APIRouter(tags=["service"])
 
     @routes.get("/healthz", responses=problem_responses(414))
-    def healthz() -> dict[str, str]:
+    async def healthz() -> dict[str, str]:
         """The process answers."""
         return {"status": "ok"}
 
     @routes.get("/readyz", responses=problem_responses(414, 503), response_model=dict[str, Any])
-    def readyz() -> Response:
+    async def readyz() -> Response:
         """A release is loaded; says which, and what is in trouble."""
         running = server()
         if not running.engine.ready:
