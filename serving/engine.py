@@ -26,6 +26,7 @@ from serving.experiments.board import Board
 from serving.experiments.exposure import Outcome
 from serving.exposure import LiveExposure, Seen
 from serving.funnel import Funnel, build
+from serving.guarded_features import GuardedFeatures
 from serving.loaded import Loaded
 from serving.paging import FIRST, Page
 from serving.ranking import BundleRanker, Ranked
@@ -45,8 +46,8 @@ from upnext.ports import OnlineFeatures, Profiles, WatchHistory
 from upnext.times import microseconds
 
 T = TypeVar("T")
-STORES = {"history": "history", "profile": "profiles", "user_features": "online_features"}
-"""Part of a viewer -> the store that it is read from."""
+STORES = {"history": "history", "profile": "profiles"}
+"""Part of a viewer -> the store that it is read from; that of its features has its breaker inside."""
 log = logging.getLogger(__name__)
 
 
@@ -89,6 +90,9 @@ class Engine:
         self._ad_server = ad_server or HouseAds(())
         self.breakers = Breakers(self.telemetry.registry)
         self._deadlines = deadlines or Deadlines(on_skip=self.telemetry.skip)
+        self._guarded_features = GuardedFeatures(
+            online_features, self.breakers.of("online_features"), lambda: self.limits.features_s
+        )
         self._reads = Deadlines(on_skip=self.telemetry.skip)  # parts of parts, which must not wait for theirs
         self._current: Loaded | None = None
 
@@ -122,7 +126,7 @@ class Engine:
         """A bundle ready to answer beside the current one, after it answered once for nobody."""
         clock = Clock.of(bundle.manifest.as_of, bundle.manifest.made_at)
         features = PackedFeatures(
-            self._features,
+            self._guarded_features,
             bundle.manifest.layouts,
             now=lambda: microseconds(clock.now()),
             on_lack=self.telemetry.lack,
@@ -204,7 +208,7 @@ class Engine:
         if user_id:
             limit = self._config.limits.viewer_s
             reads = {
-                part: self.breakers.guarded(STORES[part], read, limit)
+                part: self.breakers.guarded(STORES[part], read, limit) if part in STORES else read
                 for part, read in release.stores.reads(user_id, now).items()
                 if personal or part == "profile"
             }
@@ -359,8 +363,7 @@ class Engine:
     def _read_features(self, read: Callable[[], T]) -> T | str:
         """What the online store has of videos, or why there is nothing, as part of the request that asks."""
         limit, trace = self._config.limits.features_s, Trace.current()
-        guarded = self.breakers.guarded("online_features", read, limit)
-        found = self._reads.gather({"video_features": guarded}, limit, trace)
+        found = self._reads.gather({"video_features": read}, limit, trace)
         return found["video_features"] if found else trace.skipped["video_features"]
 
     def _crowd(self, funnel: Funnel, viewer: Viewer, trace: Trace) -> Crowd:
