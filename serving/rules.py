@@ -104,7 +104,7 @@ class Limits:
     """Seconds that ranking may take before retrieval scores stand in."""
     latency_s: float = 0.060
     """Seconds that a feed should take; while it takes more, fewer are answered at once and others refused."""
-    queue_s: float = 0.030
+    queue_s: float = 0.050
     """Seconds that a feed may wait for its turn before it is refused."""
 
     def __post_init__(self) -> None:

@@ -25,7 +25,7 @@ from serving.problems import problem
 from serving.rules import Limits
 from upnext.errors import ReleaseError
 
-LEAST, FIRST, MOST = 2, 4, 12
+LEAST, FIRST, MOST = 3, 4, 12
 """Feeds at once: at least, at the start, at most. With the other lanes' they are fewer than the threads."""
 EVENTS, DOCUMENTS = 16, 8
 """Calls at once."""
@@ -138,14 +138,15 @@ class Shedding:
     def __init__(self, app: Any, lanes: Callable[[], Lanes]) -> None:
         """``lanes`` raises ReleaseError while there are none yet, and all requests pass."""
         self._app, self._lanes = app, lanes
+        told = "the service has more to do than it can: this request was not begun"
+        self._refuse = problem(503, told, headers={"Retry-After": RETRY_S})
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         lane = self._lane(scope["path"]) if scope["type"] == "http" else None
         if lane is None:
             await self._app(scope, receive, send)
         elif not await lane.enter():
-            told = "the service has more to do than it can: this request was not begun"
-            await problem(503, told, headers={"Retry-After": RETRY_S})(scope, receive, send)
+            await self._refuse(scope, receive, send)
         else:
             await self._timed(lane, scope, receive, send)
 
