@@ -10,6 +10,7 @@ its breaker as fast as one that refuses. Nygard, Release It!, 2007. docs/adr/001
 
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from threading import Lock
@@ -83,17 +84,22 @@ class Breaker:
 
         What it raises is raised here; BreakerOpen without calling it while the store is left alone.
         """
+        with self.calling(within_s):
+            return work()
+
+    @contextmanager
+    def calling(self, within_s: float) -> Iterator[None]:
+        """As :meth:`call`, of what is done in the block."""
         call = self._begin(within_s)
         good = False
         try:
-            result = work()
+            yield
             good = True
         except ANSWERS:
             good = True
             raise
         finally:
             self._end(call, good)
-        return result
 
     def _begin(self, within_s: float) -> _Call:
         with self._lock:

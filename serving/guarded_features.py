@@ -1,6 +1,7 @@
 """The online store behind its circuit breaker: below the near cache, whose hits say nothing of the store."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 from serving.breakers import Breaker
@@ -16,7 +17,7 @@ class GuardedFeatures:
         if isinstance(store, Joins):  # what the store can do, this can
             self.get_joined = self._get_joined
         if isinstance(store, Follows):
-            self.follow = store.follow
+            self.follow, self.asking = store.follow, self._asking
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
@@ -30,3 +31,9 @@ class GuardedFeatures:
     def _get_joined(self, view: str, ids: Sequence[str], absent: bytes) -> bytes:
         joins = cast(Joins, self._store)
         return self._breaker.call(lambda: joins.get_joined(view, ids, absent), self._within_s())
+
+    @contextmanager
+    def _asking(self, view: str, ids: Sequence[str]) -> Iterator[Callable[[], list[bytes | None]]]:
+        follows = cast(Follows, self._store)
+        with self._breaker.calling(self._within_s()), follows.asking(view, ids) as answer:
+            yield answer
