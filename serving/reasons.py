@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from models.als import AlsModel
 from models.catalogue import Catalogue
 from models.crosses import LENGTH
+from models.stacked import Vectors
 from serving.candidates import UNRANKED, Pool
 from serving.inventory import unit
 from serving.postrank import Slate
@@ -29,13 +30,16 @@ class Evidence:
     """Which video of a viewer's past speaks most for another, by the model that found it."""
 
     als: AlsModel
-    directions: NDArray[np.float32]
+    directions: Vectors
     """float32[n, d], the towers'."""
 
     def of_als(self, rows: NDArray[np.int32], viewer: Viewer) -> NDArray[np.int32]:
         """int32[k]: the entry that adds most to each row's score, exactly; -1 where none adds anything."""
         past = viewer.past.newest(LENGTH)
-        return self._greatest(self.als.contributions(past, rows), past.rows[0], rows)
+        known = rows < len(self.als.factors)
+        votes = np.zeros((len(rows), past.rows.shape[1]), np.float32)
+        votes[known] = self.als.contributions(past, rows[known])
+        return self._greatest(votes, past.rows[0], rows)
 
     def of_towers(self, rows: NDArray[np.int32], viewer: Viewer) -> NDArray[np.int32]:
         """int32[k]: the liked entry with the largest strength · cosine; -1 where none points that way."""
@@ -139,7 +143,7 @@ class Explainer:
         return self.say("popular_in_region", region, region) if region else self.say("trending")
 
     def _id(self, row: int) -> str:
-        return str(self.catalogue.ids[row])
+        return str(self.catalogue.named(np.asarray([row]))[0])
 
     def _title(self, row: int) -> str:
         """A video's title, else its id."""

@@ -26,6 +26,7 @@ from serving.security import Guard, RateLimits
 from serving.standing import Barred
 from serving.telemetry import Telemetry
 from serving.upkeep import Upkeep
+from serving.uploads import Uploads
 from upnext.erased import NOBODY, Erased
 from upnext.errors import UpnextError
 from upnext.secret import derived
@@ -120,6 +121,7 @@ class Server:
         self.stores: Stores = connect(settings)
         stores = self.stores
         self.barred = Barred(stores.catalogue)
+        self.uploads = Uploads(stores.catalogue)
         self.engine = Engine(
             stores.history,
             stores.profiles,
@@ -129,6 +131,7 @@ class Server:
             ad_server=open_ads(settings),
             rows=settings.state,
             near_mb=settings.near_cache_mb,
+            uploads=self.uploads,
             on_standing=self.barred.attach,
         )
         self.videos = videos(stores.catalogue, self.barred)
@@ -138,7 +141,12 @@ class Server:
         self.pager = Pager(derived(settings, "cursors"))
         self.erased = NOBODY
         self.upkeep = Upkeep(
-            {"keys": self.guard.refresh, "barred videos": self.barred.refresh, "erasures": self._reread}
+            {
+                "keys": self.guard.refresh,
+                "barred videos": self.barred.refresh,
+                "erasures": self._reread,
+                "new videos": self.engine.renew,
+            }
         )
         self.impressions = ImpressionLog(
             stores.event_log,
@@ -161,7 +169,7 @@ class Server:
         self.config = ConfigWatcher(
             settings.home / "funnel.json", self.engine.configure, config or FunnelConfig()
         )
-        self.beside = Beside(Releases(settings), self.engine.prepare)
+        self.beside = Beside(Releases(settings), self.engine.growth)
         self._poll_s = poll_s
         self._stop = Flag()
         self._threads: list[Thread] = []

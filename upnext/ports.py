@@ -231,8 +231,10 @@ class Catalogue(Port, Protocol):
         ...
 
     def told(self, since: datetime, most: int) -> pa.Table:
-        """What :meth:`put` wrote at a time or later, by the writers' clocks, newest last: of more than ``most``
-        videos the newest. Columns of VIDEOS, and ``told_at``."""
+        """What :meth:`put` wrote at a time or later, by the writers' clocks, newest last.
+
+        Of more than ``most`` videos the newest. Columns of VIDEOS, and ``told_at``.
+        """
         ...
 
     def scan(self, batch: int = 50_000) -> Iterator[pa.Table]:

@@ -215,9 +215,9 @@ class Database:
     @contextmanager
     def _writing(self) -> Iterator[sa.Connection]:
         """A transaction that has waited for other writers before it begins, so that it knows its time."""
-        with self.engine.connect().execution_options(upnext_begin="IMMEDIATE") as connection:
-            with connection.begin():
-                yield connection
+        waiting = self.engine.execution_options(upnext_begin="IMMEDIATE")
+        with waiting.begin() as connection:
+            yield connection
 
     def insert(self, table: sa.Table) -> Any:
         """An insert in the engine's dialect, which knows ``ON CONFLICT``."""
