@@ -189,3 +189,30 @@ def test_without_a_release_serve_says_what_to_do(tmp_path):
     done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 4
     assert "upnext cycle" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_every_process_finds_a_new_video_within_30_s_and_loses_a_deleted_one(serve):
+    services = [serve(), serve()]
+    services[0].client.put(
+        "/api/v1/videos/zebra", json={"title": "Zebra crossing", "category": "topic3"}
+    ).raise_for_status()
+
+    def until(there):
+        """Seconds after which each process finds the video, or no longer does."""
+        began, took = monotonic(), {}
+        while len(took) < len(services) and monotonic() - began < 30:
+            for number, service in enumerate(services):
+                found = service.client.get("/api/v1/search", params={"q": "zebra"}).raise_for_status().json()
+                if bool(found["items"]) == there:
+                    took.setdefault(number, monotonic() - began)
+            sleep(0.02)
+        assert len(took) == len(services), took
+        return [took[number] for number in range(len(services))]
+
+    until(True)
+    for service in services:
+        latest = service.client.get("/api/v1/recommendations/new-releases", params={"count": 121}).json()
+        assert "zebra" in [item["video_id"] for item in latest["items"]]
+    services[0].client.delete("/api/v1/videos/zebra").raise_for_status()
+    gone = until(False)
+    assert gone[0] < 1
