@@ -10,6 +10,9 @@ from threading import Lock
 from time import perf_counter
 from typing import Any, TypeVar
 
+from serving.tracing import carried, skipped, span
+from upnext.errors import UpnextError
+
 T = TypeVar("T")
 BUSY = 3
 """Late calls of one part still under way; with so many, it is skipped at once until one ends."""
@@ -28,7 +31,8 @@ class Trace:
     def timed(self, stage: str) -> Iterator[None]:
         start = perf_counter()
         try:
-            yield
+            with span(stage):
+                yield
         finally:
             self.timings_ms[stage] = self.timings_ms.get(stage, 0.0) + 1e3 * (perf_counter() - start)
 
@@ -56,7 +60,7 @@ class Deadlines:
             if self._late[name] >= BUSY:
                 self._skip(name, "busy", f"{BUSY} earlier calls have not ended", trace)
             else:
-                running[name] = self._pool.submit(part)
+                running[name] = self._pool.submit(carried(name, part))
         return running
 
     def finish(self, running: Mapping[str, Future[T]], timeout_s: float, trace: Trace) -> dict[str, T]:
@@ -68,7 +72,8 @@ class Deadlines:
                 self._abandon(name, future)
                 self._skip(name, "late", f"took longer than {1e3 * timeout_s:.0f} ms", trace)
             elif (error := future.exception()) is not None:
-                log.warning("%s failed: %r", name, error)
+                kind = type(error).__name__  # of another's error the text may quote what a person sent
+                log.warning("%s failed: %s", name, error if isinstance(error, UpnextError) else kind)
                 self._skip(name, "error", repr(error), trace)
             else:
                 results[name] = future.result()
@@ -91,3 +96,4 @@ class Deadlines:
     def _skip(self, name: str, why: str, detail: str, trace: Trace) -> None:
         trace.skipped[name] = f"{why}: {detail}"
         self._on_skip(name, why)
+        skipped(name, why)

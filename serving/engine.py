@@ -6,7 +6,6 @@ from concurrent.futures import Future
 from pathlib import Path
 from threading import Lock
 from typing import Any
-from uuid import uuid4
 from zlib import crc32
 
 import numpy as np
@@ -16,7 +15,7 @@ from feature_repo.packed import PackedFeatures
 from feature_repo.rows import RowSnapshots
 from feature_repo.specs import USER_VIEW, VIDEO_VIEW
 from models.bundle import Bundle
-from serving import shelves
+from serving import logs, shelves, tracing
 from serving.ads import DEADLINE_S, Ad, AdRequest, AdServer, HouseAds, wanted, with_ads
 from serving.answer import Answer
 from serving.candidates import Candidates, Pool
@@ -323,7 +322,8 @@ class Engine:
         about: str | None = None,
     ) -> Answer:
         release, funnel, viewer, joined = self.experiments.join(release, viewer, shelf.name)
-        request_id = str(uuid4())
+        request_id = logs.request_id()
+        tracing.note(request_id=request_id, surface=shelf.name, release=release.version)
         asked = self._ask_for_ads(request_id, shelf.name, count, viewer, trace)
         with trace.timed("retrieve"):
             crowd = self._crowd(funnel, viewer, trace) if shelf.personal else funnel.anonymous([viewer])

@@ -25,6 +25,7 @@ from serving.rules import FunnelConfig
 from serving.security import Guard, RateLimits
 from serving.standing import Barred
 from serving.telemetry import Telemetry
+from serving.tracing import Tracing
 from serving.upkeep import Upkeep
 from serving.uploads import Uploads
 from upnext.erased import NOBODY, Erased
@@ -118,6 +119,7 @@ class Server:
 
         self.settings = settings
         self.telemetry = Telemetry()
+        self.tracing = Tracing.of(settings)
         self.stores: Stores = connect(settings)
         stores = self.stores
         self.barred = Barred(stores.catalogue)
@@ -194,6 +196,8 @@ class Server:
             self._snapshot()
         self.engine.close()
         self.stores.close()
+        if self.tracing is not None:
+            self.tracing.close()
 
     def accept(self, payload: list[Any]) -> tuple[Receipt, bool]:
         """Take events in; also whether those accepted are already felt in the next feed."""
