@@ -35,13 +35,14 @@ WEIGHTS: Mapping[str, float] = {
     "two_tower": 2.0,
     "trending": 0.5,
     "new": 0.5,
+    "uploads": 0.5,
     "popular": 0.1,
 }
 """Weight of a retriever when ranks are fused, 1 for the others; figures are in docs/LOG.md."""
 RETRIEVERS = ("als", "two_tower", "because_you_watched", "creators", "topics", "trending", "new", "search")
-"""Names of the retrievers that :func:`build` makes."""
+"""Names of the retrievers that :func:`build` makes; ``uploads`` joins them once videos came after it."""
 RELATED = ("because_you_watched", "creators", "topics", "uploads")
-"""Retrievers that look at the video being watched; the last is there once videos came after the release."""
+"""Retrievers that look at the video being watched."""
 LEAST = 3
 """Candidates wanted per place of a slate; popular videos fill up when fewer were found."""
 

@@ -21,7 +21,14 @@ NEW_S = 7 * 86_400.0
 """Seconds after its upload for which a creator's video is called new."""
 TRACE = 1e-6
 """A vote below this is rounding."""
-WEIGHT: Mapping[str, float] = {"search": 0.1, "topics": 1.5, "trending": 4.0, "new": 4.0, "popular": 8.0}
+WEIGHT: Mapping[str, float] = {
+    "search": 0.1,
+    "topics": 1.5,
+    "trending": 4.0,
+    "new": 4.0,
+    "uploads": 4.0,
+    "popular": 8.0,
+}
 """What a retriever's rank is multiplied by when reasons compete, 1 for the others: personal beats general."""
 
 
@@ -114,6 +121,7 @@ class Explainer:
             "search": lambda _: self.say("search", self.viewer.query, self.viewer.query),
             "new": lambda _: self.say("new"),
             "latest": lambda _: self.say("new"),
+            "uploads": lambda _: self.say("new"),
             "topic": lambda _: self.say("topic", self.viewer.topics[0], self.viewer.topics[0]),
             "trending": self._trending,
             "popular": lambda _: self.say("popular"),

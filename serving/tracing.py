@@ -40,7 +40,7 @@ class Tracing:
     @classmethod
     def of(cls, settings: Settings) -> Self | None:
         """To the collector that the settings name, in the background; None where they name none."""
-        if not settings.traces_url:
+        if not settings.traces_endpoint:
             return None
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import Resource
@@ -53,7 +53,7 @@ class Tracing:
             resource=Resource.create({"service.name": "upnext", "service.version": __version__}),
             shutdown_on_exit=False,
         )
-        exporter = OTLPSpanExporter(endpoint=settings.traces_url, timeout=EXPORT_S)
+        exporter = OTLPSpanExporter(endpoint=settings.traces_endpoint, timeout=EXPORT_S)
         provider.add_span_processor(BatchSpanProcessor(exporter))
         return cls(provider)
 

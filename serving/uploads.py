@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from models.stacked import Stacked, Vectors
 from serving.candidates import Candidates
-from serving.viewer import Crowd, Viewer
+from serving.viewer import Crowd
 from upnext.contracts import VIDEOS
 from upnext.ports import Catalogue as CatalogueStore
 
@@ -80,7 +80,7 @@ class Uploads:
 
 @dataclass(frozen=True)
 class AlikeUploads:
-    """Uploads whose direction is near that of the video being looked at.
+    """Uploads near the video being looked at, else near the viewer's taste, whatever their popularity.
 
     directions: float32[n + m, d] of all videos; late: float32[m, d], those of rows n to n + m - 1;
     neighbours: int32[n + m, k], -1 where there are fewer.
@@ -91,17 +91,21 @@ class AlikeUploads:
     neighbours: Stacked[np.int32]
 
     def retrieve(self, crowd: Crowd, k: int) -> list[Candidates]:
-        return [self._of(viewer, -(-k // SHARE)) for viewer in crowd.viewers]
+        most = -(-k // SHARE)
+        return [
+            self._like_video(viewer.seed, most) if viewer.seed >= 0 else self._nearest(taste[:-1], 0.0, most)
+            for viewer, taste in zip(crowd.viewers, crowd.tower, strict=True)
+        ]
 
-    def _of(self, viewer: Viewer, k: int) -> Candidates:
-        if viewer.seed < 0:
-            return Candidates.none()
-        seed = np.asarray([viewer.seed])
-        direction, beside = self.directions[seed][0], self.neighbours[seed][0]
-        cosines = self.late @ direction
+    def _like_video(self, seed: int, k: int) -> Candidates:
+        direction, beside = (rows[np.asarray([seed])][0] for rows in (self.directions, self.neighbours))
         usual = self.directions[beside[beside >= 0]] @ direction
-        least = ALIKE * (np.median(usual) if len(usual) else 1.0)
+        least = ALIKE * (float(np.median(usual)) if len(usual) else 1.0)
+        found = self._nearest(direction, least, k)
+        return Candidates.of(found.rows, found.scores, seed).where(found.rows != seed)
+
+    def _nearest(self, direction: NDArray[np.float32], least: float, k: int) -> Candidates:
+        cosines = self.late @ direction
         best = np.argsort(-cosines, kind="stable")[:k]
-        rows = best + len(self.directions) - len(self.late)
-        kept = (cosines[best] >= least) & (rows != viewer.seed)
-        return Candidates.of(rows[kept], cosines[best][kept], viewer.seed)
+        best = best[cosines[best] > least]
+        return Candidates.of(best + len(self.directions) - len(self.late), cosines[best])

@@ -67,7 +67,7 @@ class Settings(BaseSettings):
     """Megabytes per feature view that serving keeps of what it read from Redis; 0 keeps nothing."""
     feature_log_share: float = Field(default=1.0, ge=0, le=1)
     """Share of the answers whose features are logged."""
-    traces_url: str = ""
+    traces_endpoint: str = ""
     """Where OpenTelemetry traces of requests go, by OTLP over HTTP, such as
     ``http://127.0.0.1:4318/v1/traces``; empty: nowhere."""
     traces_share: float = Field(default=1.0, ge=0, le=1)

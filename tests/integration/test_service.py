@@ -221,8 +221,8 @@ def test_every_process_finds_a_new_video_within_30_s_and_loses_a_deleted_one(ser
 
 def test_the_service_logs_json_lines_and_sends_its_traces(serve):
     with collector() as receiver:
-        traces_url = f"http://127.0.0.1:{receiver.server_port}/v1/traces"
-        service = serve(UPNEXT_LOG_FORMAT="json", UPNEXT_TRACES_URL=traces_url)
+        traces_endpoint = f"http://127.0.0.1:{receiver.server_port}/v1/traces"
+        service = serve(UPNEXT_LOG_FORMAT="json", UPNEXT_TRACES_ENDPOINT=traces_endpoint)
         answer = service.feed("ann")
         assert service.stop() == []
         resources = [each for _, _, sent in receiver.received for each in sent.resource_spans]

@@ -127,7 +127,7 @@ def test_without_a_collector_there_is_nothing_to_trace(client, server, monkeypat
 
 
 def settings_of(port, **more):
-    return Settings(traces_url=f"http://127.0.0.1:{port}/v1/traces", **more)
+    return Settings(traces_endpoint=f"http://127.0.0.1:{port}/v1/traces", **more)
 
 
 def test_a_collector_receives_them_by_otlp(client, server):

@@ -9,6 +9,7 @@ import pytest
 from models.catalogue import Catalogue
 from serving import uploads
 from serving.api import create_app
+from serving.deadlines import Trace
 from serving.server import Server
 from tests.support.bundles import AS_OF, tiny_bundle, tiny_catalogue
 from tests.support.client import Client
@@ -81,7 +82,7 @@ def test_a_new_video_is_searched_for_and_recommended_wherever_it_belongs(server,
     assert found(client, "zebra") == ["zebra"]
     assert "zebra" in shelf(client, "new-releases", user_id=fan, count=121)
     home = shelf(client, "home", user_id=fan)["zebra"]
-    assert {"two_tower", "new"} <= set(home["sources"]) and "als" not in home["sources"]
+    assert {"two_tower", "new", "uploads"} <= set(home["sources"]) and "als" not in home["sources"]
     assert (home["title"], home["creator_id"]) == ("Zebra crossing", "newcomer")
     assert home["reason"]["code"] == "explore"
     related = shelf(client, "related", video_id="v003", user_id=fan)["zebra"]
@@ -91,6 +92,30 @@ def test_a_new_video_is_searched_for_and_recommended_wherever_it_belongs(server,
     after = shelf(client, "end-screen", video_id="v003", user_id=fan, count=121)["zebra"]
     assert {"uploads", "two_tower"} <= set(after["sources"])
     assert "zebra" in shelf(client, "topic/topic3")
+
+
+def test_of_many_uploads_a_viewer_gets_those_of_their_taste(server, client, fan):
+    """Thirty of each topic, the topic watched uploaded first: what is merely new would be the others."""
+    at = datetime.now(UTC)
+    ages = {f"topic{topic}": timedelta(hours=10 - topic if topic != 3 else 20) for topic in range(6)}
+    made = [
+        {**ZEBRA, "video_id": f"{topic}-{number}", "category": topic, "uploaded_at": (at - age).isoformat()}
+        for topic, age in ages.items()
+        for number in range(30)
+    ]
+    assert client.post("/api/v1/videos:bulk", json=made).json()["written"] == 180
+    server.upkeep.once()
+    release = server.engine.current
+    crowd = release.funnel.crowd([server.engine.viewer(release, fan, Trace())])
+    (found,) = release.funnel.retriever("uploads").retrieve(crowd, 200)
+    categories = [
+        release.bundle.catalogue.categories[code] for code in release.bundle.catalogue.category[found.rows]
+    ]
+    assert len(found) == 25 and set(categories) == {"topic3"}
+    (nobody,) = release.funnel.retriever("uploads").retrieve(
+        release.funnel.anonymous([crowd.viewers[0]]), 200
+    )
+    assert len(nobody) == 0
 
 
 def test_exploration_shows_it_until_enough_is_known(server, client):
