@@ -226,3 +226,13 @@ def create_keys(settings):
 
     with connect(settings) as stores:
         return make_key(stores.keys, "read")
+
+
+def test_while_keys_were_never_read_it_is_the_service_that_is_not_ready(server, client, key_for):
+    key, _ = key_for("read")
+    server.guard = Guard(server.stores.keys, open_without_keys=True)
+    for headers in ({}, {"X-API-Key": key}):
+        answer = client.get("/api/v1/recommendations/home", headers=headers)
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
+    server.guard.refresh()
+    assert client.get("/api/v1/recommendations/home", headers={"X-API-Key": key}).status_code == 200
