@@ -142,7 +142,7 @@ class Engine:
         clock = Clock.of(bundle.manifest.as_of, bundle.manifest.made_at)
         features = PackedFeatures(
             self._features,
-            bundle.manifest.layouts,
+            {view: bundle.manifest.layouts[view] for view in (USER_VIEW, VIDEO_VIEW)},
             now=lambda: microseconds(clock.now()),
             on_lack=self.telemetry.lack,
             near_mb=self._near_mb,
