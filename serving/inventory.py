@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from models.catalogue import Catalogue
+from models.columns import flags
 from models.exposure import Exposure
 from models.stacked import Vectors
 
@@ -36,8 +37,8 @@ class Inventory:
     def of(cls, catalogue: Catalogue, directions: Vectors, exposure: Exposure) -> "Inventory":
         return cls(
             catalogue=catalogue,
-            restricted=_flag(catalogue, "age_restricted"),
-            for_kids=_flag(catalogue, "made_for_kids"),
+            restricted=flags(catalogue.table["age_restricted"]),
+            for_kids=flags(catalogue.table["made_for_kids"]),
             directions=directions,
             small=_of_small_creators(catalogue, exposure),
             exposure=exposure,
@@ -61,16 +62,6 @@ class Inventory:
             region: np.concatenate([blocks.get(region, none), new.get(region, none)])
             for region in blocks.keys() | new.keys()
         }
-
-
-def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """float32[k, d] of length 1, zeros left as they are."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.where(lengths > 0, lengths, 1), np.float32)
-
-
-def _flag(catalogue: Catalogue, name: str) -> NDArray[np.bool_]:
-    return np.asarray(pc.fill_null(catalogue.table[name], False).to_numpy(), np.bool_)
 
 
 def _blocks(catalogue: Catalogue) -> dict[str, NDArray[np.int64]]:

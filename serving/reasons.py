@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from models.als import AlsModel
 from models.catalogue import Catalogue
 from models.crosses import LENGTH
+from models.hashing import unit
 from models.stacked import Vectors
 from serving.candidates import UNRANKED, Pool
-from serving.inventory import unit
 from serving.postrank import Slate
 from serving.texts import texts
 from serving.viewer import Viewer
