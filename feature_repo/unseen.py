@@ -15,6 +15,8 @@ from models.layout import FeatureLayout
 HOUR_US = 3_600_000_000
 UNSEEN = ("impressions_30d", "watches_30d")
 """Features that are 0 for a video that nobody was shown."""
+NEWEST = 20_000
+"""Known videos among which such a one is looked for: the table may be mapped from a large file."""
 OF_CREATOR = "creator_"
 HASH = "creator_hash"
 
@@ -54,9 +56,9 @@ class UnseenVideos:
     def _unseen(self, defaults: NDArray[np.float32]) -> NDArray[np.float32]:
         """float32[d], of the newest video that nobody was shown; declared defaults where there is none."""
         places = [self._names.index(name) for name in UNSEEN if name in self._names]
-        unseen = (self._features[:, places] == 0).all(axis=1) & (len(places) == len(UNSEEN))
-        rows = np.flatnonzero(unseen)
-        out = defaults.copy() if not len(rows) else self._features[rows[-1]].copy()
+        newest = self._features[-NEWEST:]
+        rows = np.flatnonzero((newest[:, places] == 0).all(axis=1) & (len(places) == len(UNSEEN)))
+        out = defaults.copy() if not len(rows) else newest[rows[-1]].copy()
         creators = [at for at, name in enumerate(self._names) if name.startswith(OF_CREATOR)]
         out[creators] = defaults[creators]
         return out
