@@ -147,9 +147,10 @@ class Server:
                 "keys": self.guard.refresh,
                 "barred videos": self.barred.refresh,
                 "erasures": self._reread,
-                "new videos": self.engine.renew,
             }
         )
+        self.renewal = Upkeep({"new videos": self.engine.renew})
+        """On its own: thousands of uploads at once take seconds, for which no revoked key may wait."""
         self.impressions = ImpressionLog(
             stores.event_log,
             stores.feature_log,
@@ -179,6 +180,7 @@ class Server:
     def start(self) -> None:
         """Load the release, go on with the log where the last snapshot ended, write impressions."""
         self.upkeep.start()
+        self.renewal.start()
         self.impressions.start()
         self._spawn("releases", self._watch)
         self._spawn("experiments", self._experiment)
@@ -189,6 +191,7 @@ class Server:
         for thread in self._threads:
             thread.join(timeout=10)
         self.upkeep.stop()
+        self.renewal.stop()
         self.impressions.stop()
         self.look_at_experiments()
         self.live.stop()
@@ -247,7 +250,7 @@ class Server:
             "funnel.json": self.config.failing,
             "experiments": self.engine.experiments.failing,
         }
-        return {part: why for part, why in found.items() if why} | self.upkeep.failing
+        return {part: why for part, why in found.items() if why} | self.upkeep.failing | self.renewal.failing
 
     def _reread(self) -> None:
         """Take over the register, and forget whom another process has erased since."""

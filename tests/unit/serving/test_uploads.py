@@ -77,8 +77,8 @@ def fan(client, known):
 def test_a_new_video_is_searched_for_and_recommended_wherever_it_belongs(server, client, fan):
     assert found(client, "zebra") == []
     put(client)
-    server.upkeep.once()
-    assert not server.upkeep.failing
+    server.renewal.once()
+    assert not server.renewal.failing
     assert found(client, "zebra") == ["zebra"]
     assert "zebra" in shelf(client, "new-releases", user_id=fan, count=121)
     home = shelf(client, "home", user_id=fan)["zebra"]
@@ -104,7 +104,7 @@ def test_of_many_uploads_a_viewer_gets_those_of_their_taste(server, client, fan)
         for number in range(30)
     ]
     assert client.post("/api/v1/videos:bulk", json=made).json()["written"] == 180
-    server.upkeep.once()
+    server.renewal.once()
     release = server.engine.current
     crowd = release.funnel.crowd([server.engine.viewer(release, fan, Trace())])
     (found,) = release.funnel.retriever("uploads").retrieve(crowd, 200)
@@ -120,7 +120,7 @@ def test_of_many_uploads_a_viewer_gets_those_of_their_taste(server, client, fan)
 
 def test_exploration_shows_it_until_enough_is_known(server, client):
     put(client)
-    server.upkeep.once()
+    server.renewal.once()
     release = server.engine.current
     row = release.row("zebra")
     exposure = release.funnel.inventory.exposure
@@ -137,7 +137,7 @@ def test_exploration_shows_it_until_enough_is_known(server, client):
     client.post("/api/v1/events/engagement", json=shown)
     assert exposure.impressions[row] == 7
     put(client, "other")
-    server.upkeep.once()
+    server.renewal.once()
     grown = server.engine.current
     assert grown is not release
     assert grown.funnel.inventory.exposure.impressions[grown.row("zebra")] == 7
@@ -145,11 +145,12 @@ def test_exploration_shows_it_until_enough_is_known(server, client):
 
 def test_a_deleted_or_blocked_one_is_gone_at_once_and_comes_back_when_freed(server, client, fan):
     put(client)
-    server.upkeep.once()
+    server.renewal.once()
     assert client.send("DELETE", VIDEOS_AT + "zebra").status_code == 204
     for again in (False, True):
         if again:
             server.upkeep.once()
+            server.renewal.once()
         assert found(client, "zebra") == []
         for name, asked in (
             ("home", {"user_id": fan}),
@@ -158,7 +159,7 @@ def test_a_deleted_or_blocked_one_is_gone_at_once_and_comes_back_when_freed(serv
         ):
             assert "zebra" not in shelf(client, name, **asked)
     put(client)
-    server.upkeep.once()
+    server.renewal.once()
     assert found(client, "zebra") == ["zebra"]
     put(client, status="blocked")
     assert found(client, "zebra") == []
@@ -175,7 +176,7 @@ def test_what_is_for_some_only_is_kept_from_the_others(server, client):
     )
     put(client, "for children", title="Zebra four", made_for_kids=True)
     client.send("PUT", "/api/v1/users/child", json={"kids_mode": True})
-    server.upkeep.once()
+    server.renewal.once()
     assert set(found(client, "zebra", region="NO")) == {"regional", "for children"}
     assert set(found(client, "zebra", region="SE")) == {"for children"}
     assert found(client, "zebra", user_id="child") == ["for children"]
@@ -183,7 +184,7 @@ def test_what_is_for_some_only_is_kept_from_the_others(server, client):
 
 def test_its_first_watch_makes_a_taste_and_it_has_related_videos(server, client):
     put(client)
-    server.upkeep.once()
+    server.renewal.once()
     related = shelf(client, "related", video_id="zebra", count=121)
     assert "zebra" not in related
     alike = [item for item in related.values() if "because_you_watched" in item["sources"]]
@@ -198,16 +199,16 @@ def test_its_first_watch_makes_a_taste_and_it_has_related_videos(server, client)
 def test_a_creator_one_watches_has_a_new_video_first(server, client, known):
     watch(client, "ann", "v003")  # by c3
     put(client, creator_id="c3", category="topic0", title="By a known creator")
-    server.upkeep.once()
+    server.renewal.once()
     item = shelf(client, "home", user_id="ann")["zebra"]
     assert "creators" in item["sources"]
 
 
 def test_what_is_told_anew_counts(server, client):
     put(client)
-    server.upkeep.once()
+    server.renewal.once()
     put(client, title="Giraffe crossing", category="topic1")
-    server.upkeep.once()
+    server.renewal.once()
     assert found(client, "zebra") == [] and found(client, "giraffe") == ["zebra"]
     beside = shelf(client, "related", video_id="v001", count=120)["zebra"]
     assert beside["sources"] == ["topics", "uploads", "popular"]
@@ -217,24 +218,24 @@ def test_what_is_told_anew_counts(server, client):
 
 def test_nothing_new_changes_nothing(server, client):
     plain = server.engine.current
-    server.upkeep.once()
+    server.renewal.once()
     assert server.engine.current is plain
     put(client, "v003", title="Known to the release")
-    server.upkeep.once()
+    server.renewal.once()
     assert server.engine.current is plain
     put(client)
-    server.upkeep.once()
+    server.renewal.once()
     grown = server.engine.current
     assert len(grown.bundle.catalogue) == len(plain.bundle.catalogue) + 1
     put(client)  # the same once more
-    server.upkeep.once()
+    server.renewal.once()
     assert server.engine.current is grown
 
 
 def test_the_pages_of_a_feed_do_not_repeat_it(server, client, fan):
     for number in range(30):
         put(client, f"zebra-{number}", uploaded_at=datetime.now(UTC).isoformat())
-    server.upkeep.once()
+    server.renewal.once()
     seen, asked = [], {"user_id": fan, "count": 20}
     for _ in range(4):
         page = client.get(SHELF + "home", params=asked).json()
@@ -249,6 +250,7 @@ def test_another_process_and_one_that_starts_later_find_it_too(server, client, b
     other.watcher.look()
     put(client)
     other.upkeep.once()
+    other.renewal.once()
     theirs = Client(create_app(lambda: other))
     later = Server(settings, str(bundle.folder), open_without_keys=True)
     later.guard.refresh()
@@ -258,6 +260,7 @@ def test_another_process_and_one_that_starts_later_find_it_too(server, client, b
         assert found(theirs, "zebra") == found(at_the_start, "zebra") == ["zebra"]
         client.send("DELETE", VIDEOS_AT + "zebra")
         other.upkeep.once()
+        other.renewal.once()
         assert found(theirs, "zebra") == []
     finally:
         for each, its in ((theirs, other), (at_the_start, later)):
@@ -266,20 +269,20 @@ def test_another_process_and_one_that_starts_later_find_it_too(server, client, b
             its.stores.close()
 
 
-def test_the_upkeep_thread_serves_it_within_30_s(server, client):
-    server.upkeep.start()
+def test_the_thread_of_renewal_serves_it_within_30_s(server, client):
+    server.renewal.start()
     put(client)
     began = monotonic()
     while not (there := found(client, "zebra")) and monotonic() - began < 30:
         sleep(0.05)
-    server.upkeep.stop()
+    server.renewal.stop()
     assert there == ["zebra"]
 
 
 def test_the_next_release_holds_it_once(server, client, tmp_path):
     put(client)
     put(client, "other", title="Zebra of the other")
-    server.upkeep.once()
+    server.renewal.once()
     told = server.stores.catalogue.get(["zebra"])
     of_its_time = pa.array([AS_OF - timedelta(hours=1)], VIDEOS.field("uploaded_at").type)
     told = told.set_column(VIDEOS.get_field_index("uploaded_at"), VIDEOS.field("uploaded_at"), of_its_time)
@@ -294,20 +297,20 @@ def test_the_next_release_holds_it_once(server, client, tmp_path):
 
 def test_a_store_that_fails_leaves_what_is_known(server, client, monkeypatch):
     put(client)
-    server.upkeep.once()
+    server.renewal.once()
 
     def away(since, most):
         raise StoreUnavailable("catalogue is away")
 
     monkeypatch.setattr(server.stores.catalogue, "told", away)
-    server.upkeep.once()
-    assert server.upkeep.failing == {"new videos": "catalogue is away"}
+    server.renewal.once()
+    assert server.renewal.failing == {"new videos": "catalogue is away"}
     assert found(client, "zebra") == ["zebra"]
 
 
 def test_other_parameters_keep_the_new_videos(server, client):
     put(client)
-    server.upkeep.once()
+    server.renewal.once()
     server.engine.configure(server.config.default)
     assert found(client, "zebra") == ["zebra"]
 
@@ -316,7 +319,7 @@ def test_of_too_many_the_newest_writes_are_served(server, client, monkeypatch, c
     monkeypatch.setattr(uploads, "MOST", 2)
     for name in ("first", "second", "third"):
         put(client, name)
-        server.upkeep.once()
+        server.renewal.once()
     assert set(found(client, "zebra")) == {"second", "third"}
     assert "3 videos came after the release: the 2 newest are served" in caplog.text
 
@@ -326,7 +329,7 @@ def test_a_log_of_years_ago_has_uploads_of_its_own_time(server, client, bundle):
     clock = server.engine.current.clock
     assert clock.offset_us < 0
     put(client)
-    server.upkeep.once()
+    server.renewal.once()
     release = server.engine.current
     at = release.bundle.catalogue.uploaded_at[release.row("zebra")]
     now = release.clock.now().timestamp() * 1e6
