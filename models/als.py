@@ -142,7 +142,7 @@ class AlsModel:
 
     def _parts(self, histories: Histories) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """G⁻¹Yᵀ by entry, float32[B, L, d], and z, float32[B, L, 1]; 0 where an entry has no say."""
-        liked = histories.mask & (histories.strength > 0)
+        liked = histories.mask & (histories.strength > 0) & (histories.rows < len(self.factors))
         rows = np.where(liked, histories.rows, 0)
         value = confidence(histories.strength, histories.age_s, self.weight[rows], self.config)
         value = np.where(liked, value, 0)

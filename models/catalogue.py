@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -91,6 +92,21 @@ class Catalogue:
         """bool[n]; False for what must never be recommended: blocked or deleted."""
         status = pc.fill_null(self.table["status"], "active")
         return np.asarray(pc.equal(status, "active").to_numpy(), dtype=np.bool_)
+
+    @property
+    def parts(self) -> tuple[slice, ...]:
+        """The rows in pieces, each in order of upload."""
+        return (slice(0, len(self)),)
+
+    def named(self, rows: NDArray[np.integer]) -> NDArray[np.object_]:
+        """str[k], the ids of some rows."""
+        found: NDArray[np.object_] = self.ids[rows]
+        return found
+
+    def documents(self, rows: NDArray[np.integer], columns: Sequence[str]) -> list[dict[str, Any]]:
+        """Some columns of some rows, one document each."""
+        found: list[dict[str, Any]] = self.table.select(columns).take(pa.array(rows)).to_pylist()
+        return found
 
     def rows(self, ids: Sequence[str] | pa.Array | pa.ChunkedArray) -> NDArray[np.int32]:
         """Rows of some ids: int32, -1 where unknown. A list suits few ids, an Arrow array many."""

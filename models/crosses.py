@@ -18,6 +18,7 @@ from models.catalogue import Catalogue
 from models.cross_specs import CROSS_NAMES
 from models.history import SECOND, Histories
 from models.popularity import Popularity
+from models.stacked import Vectors
 
 LENGTH = 50
 """Entries of a history that are looked at, the newest."""
@@ -29,7 +30,6 @@ BATCH = 4_096
 """Viewer-candidate pairs per block where a block gathers [pairs, LENGTH, d]."""
 
 Column = NDArray[Any]
-Vectors = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -71,10 +71,10 @@ class Crosses:
     """
 
     catalogue: Catalogue
-    als_items: NDArray[np.float32]
-    tower_items: NDArray[np.float32]
+    als_items: Vectors
+    tower_items: Vectors
     popularity: Popularity
-    visual_items: NDArray[np.float32] | None = None
+    visual_items: Vectors | None = None
 
     def __post_init__(self) -> None:
         for name, rows in (
@@ -138,28 +138,43 @@ class Crosses:
     @cached_property
     def log_popularity(self) -> NDArray[np.float32]:
         """float32[R + 1, n], log of the count over the region's mean count: the same scale on any volume."""
-        mean = self.popularity.counts.mean(axis=1, keepdims=True)
-        relative = (self.popularity.counts + 0.01 * mean + 1e-6) / (mean + 1e-6)
-        return np.asarray(np.log(relative), np.float32)
+        return _relative(self.popularity.counts, self._mean_counts)
 
     @cached_property
-    def _als_inverse(self) -> NDArray[np.float32]:
-        return _inverse_norm(self.als_items)
+    def log_of_none(self) -> NDArray[np.float32]:
+        """float32[R + 1], the same for a video that nobody watches."""
+        return _relative(np.zeros(len(self.popularity.counts), np.float32), self._mean_counts[:, 0])
+
+    def log_counts(
+        self, region: int | NDArray[np.int32], candidates: NDArray[np.int32]
+    ) -> NDArray[np.float32]:
+        """``log_popularity`` of some candidates in some regions, which broadcast."""
+        found: NDArray[np.float32] = self.log_popularity[region, candidates]
+        return found
 
     @cached_property
-    def _tower_inverse(self) -> NDArray[np.float32]:
-        return _inverse_norm(self.tower_items)
+    def _mean_counts(self) -> NDArray[np.float32]:
+        mean: NDArray[np.float32] = self.popularity.counts.mean(axis=1, keepdims=True)
+        return mean
 
     @cached_property
-    def _log_duration(self) -> NDArray[np.float32]:
+    def als_inverse(self) -> NDArray[np.float32]:
+        return inverse_norm(np.asarray(self.als_items))
+
+    @cached_property
+    def tower_inverse(self) -> NDArray[np.float32]:
+        return inverse_norm(np.asarray(self.tower_items))
+
+    @cached_property
+    def log_duration(self) -> NDArray[np.float32]:
         return np.log(self.catalogue.duration_s)
 
     def _columns(self, viewers: Viewers, candidates: NDArray[np.int32]) -> Iterator[Column]:
         """Every feature in the order of CROSS_NAMES, broadcastable to [B, C]."""
         history = viewers.histories.newest(LENGTH)
-        yield from self._similarities(self.als_items, self._als_inverse, viewers.als, history, candidates)
+        yield from self._similarities(self.als_items, self.als_inverse, viewers.als, history, candidates)
         yield from self._similarities(
-            self.tower_items, self._tower_inverse, viewers.tower, history, candidates
+            self.tower_items, self.tower_inverse, viewers.tower, history, candidates
         )
         for codes in (self.catalogue.category, self.catalogue.creator):
             yield from _affinity(codes, history, candidates)
@@ -184,7 +199,7 @@ class Crosses:
         self,
         items: Vectors,
         inverse: NDArray[np.float32],
-        user: Vectors,
+        user: NDArray[np.float32],
         history: Histories,
         candidates: NDArray[np.int32],
     ) -> Iterator[Column]:
@@ -208,14 +223,14 @@ class Crosses:
     def _candidate(
         self, viewers: Viewers, history: Histories, candidates: NDArray[np.int32]
     ) -> Iterator[Column]:
-        yield self.log_popularity[0][candidates]
-        yield self.log_popularity[viewers.region[:, None], candidates]
+        yield self.log_counts(0, candidates)
+        yield self.log_counts(viewers.region[:, None], candidates)
         uploaded = self.catalogue.uploaded_at[candidates]
         age_s = (viewers.now[:, None] - uploaded) / SECOND
         yield np.where(uploaded > 0, np.log1p(np.maximum(age_s, 0) / 3600), np.nan)
-        duration = self._log_duration[candidates]
+        duration = self.log_duration[candidates]
         yield duration
-        watched = self._log_duration[np.maximum(history.rows, 0)]
+        watched = self.log_duration[np.maximum(history.rows, 0)]
         weight = np.where(np.isnan(watched), 0, np.maximum(history.strength, 0))
         total = weight.sum(axis=1)
         usual = np.full(len(total), np.nan)
@@ -268,10 +283,15 @@ def _hours_since(which: NDArray[np.bool_], age_s: NDArray[np.float32]) -> NDArra
     return np.where(marked, np.log1p(ages / 3600), np.nan)[..., 0].astype(np.float32)
 
 
+def _relative(counts: NDArray[np.float32], mean: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(np.log((counts + 0.01 * mean + 1e-6) / (mean + 1e-6)), np.float32)
+
+
 def _shares(weights: NDArray[np.float32]) -> NDArray[np.float32]:
     """Rows of float32[B, L] that sum to one, or to less where there is hardly anything."""
     return np.asarray(weights / (weights.sum(axis=1, keepdims=True) + 1e-6), np.float32)
 
 
-def _inverse_norm(vectors: Vectors) -> NDArray[np.float32]:
+def inverse_norm(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """float32[n], 1 / length of each row."""
     return np.asarray(1 / np.maximum(np.linalg.norm(vectors, axis=1), 1e-12), np.float32)

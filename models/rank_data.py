@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from models.dataset import Examples
 from models.history import Histories
 from models.rank_scale import Scale
+from models.stacked import Vectors
 from upnext.errors import ConfigError, CorruptData, LayoutMismatch
 
 BLOCKS = ("user", "context", "video", "cross")
@@ -88,7 +89,7 @@ class Compared:
     age_s: NDArray[np.float32]
 
     @classmethod
-    def of(cls, vectors: NDArray[np.float32], rows: NDArray[np.int32], history: Histories) -> Self:
+    def of(cls, vectors: Vectors, rows: NDArray[np.int32], history: Histories) -> Self:
         """Candidates int32[C], rows of ``vectors`` float32[n, E], beside the one viewer of ``history``."""
         held = history.mask[0]
         past = history.rows[0, held]

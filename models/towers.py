@@ -14,6 +14,7 @@ from models.catalogue import Catalogue
 from models.files import reading
 from models.history import Histories
 from models.onnx_session import session
+from models.stacked import Vectors
 from models.video_inputs import VideoInputs
 from models.viewer_inputs import CONTEXT
 from upnext.errors import CorruptData
@@ -42,7 +43,7 @@ class Towers:
 
     folder: Path
     items: NDArray[np.float32]
-    embeddings: NDArray[np.float32]
+    embeddings: Vectors
     meta: dict[str, Any]
     user_tower: Any
     video_tower: Any
@@ -86,7 +87,7 @@ class Towers:
         context = np.zeros((len(read), CONTEXT), np.int64) if context is None else context
         for at in range(0, len(read), CHUNK):
             some = read[at : at + CHUNK]
-            known = some.mask & (some.rows < len(self))
+            known = some.mask & (some.rows < len(self.embeddings))
             past = self.embeddings[np.where(known, some.rows, 0)]
             inputs = (past, some.strength, some.age_s, known, context[at : at + CHUNK])
             vectors[at : at + CHUNK, :-1] = _run(self.user_tower, USER_INPUTS, inputs)[0]
@@ -132,7 +133,7 @@ class Towers:
         """Write a folder like the one that was loaded, with this popularity."""
         folder.mkdir(parents=True, exist_ok=True)
         np.save(folder / ITEMS, self.items)
-        np.save(folder / EMBEDDINGS, self.embeddings)
+        np.save(folder / EMBEDDINGS, np.asarray(self.embeddings))
         (folder / META).write_text(json.dumps(self.meta, indent=2))
         for name in (USER_TOWER, VIDEO_TOWER, STATE):
             if (self.folder / name).is_file():

@@ -18,6 +18,8 @@ from time import monotonic, perf_counter
 from typing import Any, Generic, TypeVar
 
 from serving.breakers import BreakerOpen, Guarded, State
+from serving.tracing import carried, skipped, span
+from upnext.errors import UpnextError
 
 T = TypeVar("T")
 BUSY = 3
@@ -52,7 +54,8 @@ class Trace:
     def timed(self, stage: str) -> Iterator[None]:
         start = perf_counter()
         try:
-            yield
+            with span(stage):
+                yield
         finally:
             self.timings_ms[stage] = self.timings_ms.get(stage, 0.0) + 1e3 * (perf_counter() - start)
 
@@ -98,15 +101,15 @@ class Deadlines:
                 self._skip(name, "late", "no time was left", trace)
             elif isinstance(part, Guarded):
                 if part.breaker.state is State.CLOSED:
-                    running[name] = self._submit(part, trace)
+                    running[name] = self._submit(name, part, trace)
                     continue
                 if part.breaker.due:
-                    self._submit(part, Trace())  # tries the store; no request waits for that
+                    self._submit(name, part, Trace())  # tries the store; no request waits for that
                 self._skip(name, "open", f"{part.breaker.name} failed lately and is left alone", trace)
             elif self._late[name] >= BUSY:
                 self._skip(name, "busy", f"{BUSY} earlier calls have not ended", trace)
             else:
-                running[name] = self._submit(part, trace)
+                running[name] = self._submit(name, part, trace)
         return Running(running, due, due - now)
 
     def finish(self, running: Running[T], trace: Trace) -> dict[str, T]:
@@ -120,7 +123,8 @@ class Deadlines:
             elif isinstance(error := future.exception(), BreakerOpen):
                 self._skip(name, "open", str(error), trace)
             elif error is not None:
-                log.warning("%s failed: %r", name, error)
+                kind = type(error).__name__  # of another's error the text may quote what a person sent
+                log.warning("%s failed: %s", name, error if isinstance(error, UpnextError) else kind)
                 self._skip(name, "error", repr(error), trace)
             else:
                 results[name] = future.result()
@@ -129,10 +133,10 @@ class Deadlines:
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _submit(self, part: Callable[[], T], trace: Trace) -> Future[T]:
+    def _submit(self, name: str, part: Callable[[], T], trace: Trace) -> Future[T]:
         context = copy_context()
         context.run(_CURRENT.set, trace)
-        return self._pool.submit(context.run, part)
+        return self._pool.submit(context.run(carried, name, part))
 
     def _abandon(self, name: str, future: Future[Any]) -> None:
         if future.cancel():
@@ -148,3 +152,4 @@ class Deadlines:
     def _skip(self, name: str, why: str, detail: str, trace: Trace) -> None:
         trace.skipped[name] = f"{why}: {detail}"
         self._on_skip(name, why)
+        skipped(name, why)

@@ -19,7 +19,7 @@ def recommendation(
 ) -> dict[str, Any]:
     """An answer as :class:`upnext.contracts.Recommendation` has it, without building one object per item."""
     slate, pool = answer.slate, answer.pool
-    videos = answer.release.bundle.catalogue.table.select(COLUMNS).take(slate.rows).to_pylist()
+    videos = answer.release.bundle.catalogue.documents(slate.rows, COLUMNS)
     scores = slate.score.tolist()
     items = [
         video
@@ -66,7 +66,7 @@ def recommendation(
 
 def ids(answer: Answer) -> list[str]:
     """The videos of an answer, in its order."""
-    found: list[str] = answer.release.bundle.catalogue.ids[answer.slate.rows].tolist()
+    found: list[str] = answer.release.bundle.catalogue.named(answer.slate.rows).tolist()
     return found
 
 

@@ -2,20 +2,20 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any, TypeVar
-from uuid import uuid4
 from zlib import crc32
 
+import numpy as np
 import pyarrow as pa
 
 from feature_repo.packed import PackedFeatures
 from feature_repo.rows import RowSnapshots
 from feature_repo.specs import USER_VIEW, VIDEO_VIEW
 from models.bundle import Bundle
-from serving import shelves
+from serving import logs, shelves, tracing
 from serving.ads import DEADLINE_S, Ad, AdRequest, AdServer, HouseAds, wanted, with_ads
 from serving.answer import Answer
 from serving.breakers import Breakers
@@ -26,6 +26,7 @@ from serving.experiments.board import Board
 from serving.experiments.exposure import Outcome
 from serving.exposure import LiveExposure, Seen
 from serving.funnel import Funnel, build
+from serving.growth import Growth
 from serving.guarded_features import GuardedFeatures
 from serving.loaded import Loaded
 from serving.paging import FIRST, Page
@@ -39,6 +40,7 @@ from serving.standing import Standing
 from serving.streams import Publisher, Streams
 from serving.telemetry import Telemetry
 from serving.trending import LiveCounts
+from serving.uploads import Uploads
 from serving.video_features import FreshFeatures
 from serving.viewer import Crowd, Viewer, ViewerStores, put_together
 from upnext.errors import NotFound, ReleaseError, StoreError
@@ -65,6 +67,7 @@ class Engine:
         ad_server: AdServer | None = None,
         rows: Path | None = None,
         near_mb: int = 0,
+        uploads: Uploads | None = None,
         on_standing: Callable[[Standing], None] = lambda standing: None,
     ) -> None:
         """
@@ -74,6 +77,8 @@ class Engine:
             State folder where newer video features appear.
         near_mb
             As in PackedFeatures.
+        uploads
+            Videos that came after the release; none by default.
         on_standing
             Hears of each release's videos before it serves, to bar some of them.
         """
@@ -87,6 +92,8 @@ class Engine:
         self._rows, self._near_mb = rows, near_mb
         self._config = config or FunnelConfig()
         self._on_standing = on_standing
+        self._uploads, self._growing = uploads, Lock()
+        self._growth: Growth | None = None
         self._ad_server = ad_server or HouseAds(())
         self.breakers = Breakers(self.telemetry.registry)
         self._deadlines = deadlines or Deadlines(on_skip=self.telemetry.skip)
@@ -114,20 +121,43 @@ class Engine:
 
     def use(self, bundle: Bundle, version: str) -> None:
         """Make a bundle the one that answers, after it answered once for nobody in particular."""
-        loaded = self.prepare(bundle, version)
-        before, self._current = self._current, loaded
+        growth = self.growth(bundle, version)
+        loaded = growth.base
+        with self._growing:
+            try:
+                if self._uploads is not None:
+                    self._uploads.refresh()
+                loaded = growth.now()
+            except Exception as error:  # new videos may wait, a release does not
+                log.warning("videos newer than release %s are not served: %s", version, error)
+            before, self._current, self._growth = self._current, loaded, growth
         self.telemetry.near.caches = loaded.features.near
         if before is not None:
             self.telemetry.release.labels(before.version).set(0)
             before.features.close()
         self.telemetry.release.labels(version).set(1)
 
+    def renew(self) -> None:
+        """Serve the videos that the platform told of since the last time, too."""
+        if self._uploads is not None:
+            self._uploads.refresh()
+        with self._growing:
+            if self._growth is not None:
+                self._current = self._growth.now()
+
+    def growth(self, bundle: Bundle, version: str) -> Growth:
+        """A bundle as :meth:`prepare` has it, to be grown by videos that came after it."""
+        if self._uploads is not None:
+            self._uploads.since(bundle.manifest.as_of)
+        loaded = self.prepare(bundle, version)
+        return Growth(loaded, self._uploads, self.exposure, self.streams, self._on_standing)
+
     def prepare(self, bundle: Bundle, version: str) -> Loaded:
         """A bundle ready to answer beside the current one, after it answered once for nobody."""
         clock = Clock.of(bundle.manifest.as_of, bundle.manifest.made_at)
         features = PackedFeatures(
             self._guarded_features,
-            bundle.manifest.layouts,
+            {view: bundle.manifest.layouts[view] for view in (USER_VIEW, VIDEO_VIEW)},
             now=lambda: microseconds(clock.now()),
             on_lack=self.telemetry.lack,
             near_mb=self._near_mb,
@@ -163,11 +193,11 @@ class Engine:
 
     def configure(self, config: FunnelConfig) -> None:
         """Serve with other parameters from the next request on; those that are being answered keep theirs."""
-        current, self._config = self._current, config
-        if current is not None:
-            fresh = replace(current, funnel=current.funnel.configured(config))
-            fresh.prime()
-            self._current = fresh
+        self._config = config
+        with self._growing:
+            if self._growth is not None:
+                self._growth.configure(config)
+                self._current = self._growth.now()
 
     def count_live(self, events: pa.Table) -> None:
         """Count events (in the release's time) towards all that is kept in memory."""
@@ -251,7 +281,7 @@ class Engine:
         viewer = self.viewer(release, user_id, trace, surface=shelf.name, **asked)
         liked = favourites(viewer, 1)[0]
         seed = release.row(video_id) if video_id else int(liked[0]) if len(liked) else -1
-        about = str(release.bundle.catalogue.ids[seed]) if seed >= 0 else None
+        about = str(release.bundle.catalogue.named(np.asarray([seed]))[0]) if seed >= 0 else None
         return self._answer(release, viewer.asking(seed=seed), shelf, count, page, trace, about)
 
     def topic(self, topic: str, user_id: str | None, count: int, page: Page = FIRST, **asked: Any) -> Answer:
@@ -310,7 +340,8 @@ class Engine:
         about: str | None = None,
     ) -> Answer:
         release, funnel, viewer, joined = self.experiments.join(release, viewer, shelf.name)
-        request_id = str(uuid4())
+        request_id = logs.request_id()
+        tracing.note(request_id=request_id, surface=shelf.name, release=release.version)
         asked = self._ask_for_ads(request_id, shelf.name, count, viewer, trace)
         with trace.timed("retrieve"):
             crowd = self._crowd(funnel, viewer, trace) if shelf.personal else funnel.anonymous([viewer])

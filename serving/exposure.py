@@ -83,8 +83,11 @@ class LiveExposure:
     def add(self, seen: Seen, catalogue: Catalogue) -> None:
         keys, counts = np.unique(np.stack([seen.hours, seen.rows, seen.well]), axis=1, return_counts=True)
         fresh: Hours = {}
-        for (hour, row, well), count in zip(keys.T.tolist(), counts.tolist(), strict=True):
-            fresh.setdefault(hour, {}).setdefault(str(catalogue.ids[row]), [0, 0])[well] += count
+        names = catalogue.named(keys[1]).tolist()
+        for hour, name, well, count in zip(
+            keys[0].tolist(), names, keys[2].tolist(), counts.tolist(), strict=True
+        ):
+            fresh.setdefault(hour, {}).setdefault(name, [0, 0])[well] += count
         with self._lock:
             for hour, videos in fresh.items():
                 held = self.hours.setdefault(hour, {})

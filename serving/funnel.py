@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from models.bundle import Bundle
 from models.crosses import LENGTH
 from models.exposure import Exposure
+from models.stacked import Stacked, Vectors
 from models.viewer_inputs import context, places
 from serving import postrank, retrievers
 from serving.candidates import Candidates, Pool, union
@@ -24,7 +25,7 @@ from serving.ranking import BundleRanker, Ranked, Ranker
 from serving.reasons import Evidence
 from serving.retrievers import Retriever
 from serving.rules import FunnelConfig, Rules
-from serving.search import TextIndex
+from serving.search import TextIndex, Texts
 from serving.standing import Standing
 from serving.trending import LiveCounts, Trending
 from serving.viewer import Crowd, Viewer, pasts
@@ -34,12 +35,13 @@ WEIGHTS: Mapping[str, float] = {
     "two_tower": 2.0,
     "trending": 0.5,
     "new": 0.5,
+    "uploads": 0.5,
     "popular": 0.1,
 }
 """Weight of a retriever when ranks are fused, 1 for the others; figures are in docs/LOG.md."""
 RETRIEVERS = ("als", "two_tower", "because_you_watched", "creators", "topics", "trending", "new", "search")
-"""Names of the retrievers that :func:`build` makes."""
-RELATED = ("because_you_watched", "creators", "topics")
+"""Names of the retrievers that :func:`build` makes; ``uploads`` joins them once videos came after it."""
+RELATED = ("because_you_watched", "creators", "topics", "uploads")
 """Retrievers that look at the video being watched."""
 LEAST = 3
 """Candidates wanted per place of a slate; popular videos fill up when fewer were found."""
@@ -56,6 +58,7 @@ class Funnel:
     inventory: Inventory
     evidence: Evidence
     standing: Standing
+    tables: "Tables"
     config: FunnelConfig = field(default_factory=FunnelConfig)
     shelves: Mapping[str, Retriever] = field(default_factory=dict)
     """Retrievers of single shelves, which no feed looks at."""
@@ -91,8 +94,9 @@ class Funnel:
         return {**WEIGHTS, **self.config.retrievers}
 
     def asked(self, sources: Sequence[str]) -> list[str]:
-        """Those of some retrievers that are not switched off."""
-        return [name for name in sources if self.fusion.get(name, 1.0) > 0]
+        """Those of some retrievers that there are, and that are not switched off."""
+        there = self.retrievers.keys() | self.shelves.keys()
+        return [name for name in sources if name in there and self.fusion.get(name, 1.0) > 0]
 
     def pool(
         self,
@@ -167,43 +171,83 @@ class Funnel:
         return Candidates.of(rows, -np.arange(len(rows), dtype=np.float32))
 
 
+@dataclass(frozen=True)
+class Tables:
+    """What is looked up by row or group, dear to make of a million videos.
+
+    neighbours int32[n, k] and likeness float32[n, k]: each video's neighbours, -1 where there are fewer;
+    directions float32[n, d]: what a video is about; creators, categories: the videos of each, best first.
+    """
+
+    neighbours: NDArray[np.int32] | Stacked[np.int32]
+    likeness: Vectors
+    directions: Vectors
+    creators: Groups
+    categories: Groups
+    text: Texts
+
+    @classmethod
+    def of(cls, bundle: Bundle, text: Texts | None = None) -> "Tables":
+        catalogue, merit = bundle.catalogue, bundle.popularity.scores()
+        return cls(
+            bundle.neighbours.rows,
+            bundle.neighbours.scores,
+            bundle.towers.directions,
+            Groups.by(catalogue.creator, merit, catalogue.active, len(catalogue.creators)),
+            Groups.by(catalogue.category, merit, catalogue.active, len(catalogue.categories)),
+            text or TextIndex.of(catalogue),
+        )
+
+
 def build(
     bundle: Bundle,
     ranker: Ranker,
     live: LiveCounts,
     config: FunnelConfig | None = None,
     exposure: Exposure | None = None,
-    text: TextIndex | None = None,
+    text: Texts | None = None,
 ) -> Funnel:
     """The funnel of a bundle, its look-up tables made.
 
     exposure: the bundle's unless more is known. text: where it is made already.
     """
-    catalogue, merit = bundle.catalogue, bundle.popularity.scores()
-    trending = Trending(catalogue, bundle.popularity, live)
-    creators = Groups.by(catalogue.creator, merit, catalogue.active, len(catalogue.creators))
-    categories = Groups.by(catalogue.category, merit, catalogue.active, len(catalogue.categories))
+    trending = Trending(bundle.catalogue, bundle.popularity, live)
+    settings = config or FunnelConfig()
+    return put_together(
+        bundle, Tables.of(bundle, text), ranker, trending, settings, exposure or bundle.exposure
+    )
+
+
+def put_together(
+    bundle: Bundle,
+    tables: Tables,
+    ranker: Ranker,
+    trending: Trending,
+    config: FunnelConfig,
+    exposure: Exposure,
+) -> Funnel:
+    """The funnel over tables that are made already."""
+    catalogue = bundle.catalogue
     named = {name: code for code, name in enumerate(catalogue.categories)}
     sources: dict[str, Retriever] = {
         "als": retrievers.Nearest(lambda crowd: crowd.als, bundle.als_index),
         "two_tower": retrievers.Nearest(lambda crowd: crowd.tower, bundle.tower_index),
-        "because_you_watched": retrievers.BecauseYouWatched(bundle.neighbours.rows, bundle.neighbours.scores),
-        "creators": retrievers.SameGroup(catalogue.creator, creators),
-        "topics": retrievers.SameGroup(catalogue.category, categories, named=named),
+        "because_you_watched": retrievers.BecauseYouWatched(tables.neighbours, tables.likeness),
+        "creators": retrievers.SameGroup(catalogue.creator, tables.creators),
+        "topics": retrievers.SameGroup(catalogue.category, tables.categories, named=named),
         "trending": retrievers.TrendingNow(trending),
         "new": retrievers.NewReleases(catalogue),
-        "search": retrievers.SearchIntent(text or TextIndex.of(catalogue)),
+        "search": retrievers.SearchIntent(tables.text),
     }
     shelves: dict[str, Retriever] = {
-        "topic": retrievers.OneTopic(categories, named),
+        "topic": retrievers.OneTopic(tables.categories, named),
         "latest": retrievers.NewReleases(catalogue, days=retrievers.EVER),
     }
-    inventory = Inventory.of(catalogue, bundle.towers.directions, exposure or bundle.exposure)
+    inventory = Inventory.of(catalogue, tables.directions, exposure)
     standing = Standing.of(catalogue, inventory.restricted)
     inventory = replace(inventory, restricted=standing.restricted)
     evidence = Evidence(bundle.als, inventory.directions)
-    settings = config or FunnelConfig()
-    return Funnel(bundle, sources, ranker, trending, inventory, evidence, standing, settings, shelves)
+    return Funnel(bundle, sources, ranker, trending, inventory, evidence, standing, tables, config, shelves)
 
 
 def blended(pool: Pool, ranked: Ranked | None, viewer: Viewer, rules: Rules) -> NDArray[np.float32]:

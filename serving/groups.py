@@ -27,6 +27,25 @@ class Groups:
         bounds = np.searchsorted(codes[rows], np.arange(groups + 1))
         return cls(rows.astype(np.int32), bounds.astype(np.int64))
 
+    def with_first(self, codes: NDArray[np.integer], rows: NDArray[np.int32], groups: int) -> Self:
+        """The same, and rows int32[k] ahead of the others of their groups ``codes``; not those of -1.
+
+        groups: how many there are now.
+        """
+        return self._with(codes, rows, groups, last=False)
+
+    def with_last(self, codes: NDArray[np.integer], rows: NDArray[np.int32], groups: int) -> Self:
+        """As :meth:`with_first`, behind the others."""
+        return self._with(codes, rows, groups, last=True)
+
+    def _with(self, codes: NDArray[np.integer], rows: NDArray[np.int32], groups: int, *, last: bool) -> Self:
+        order = np.argsort(codes, kind="stable")
+        order = order[codes[order] >= 0]
+        codes, rows = codes[order], rows[order]
+        bounds = np.pad(self.bounds, (0, groups + 1 - len(self.bounds)), mode="edge")
+        joined = np.insert(self.rows, bounds[codes + int(last)], rows)
+        return type(self)(joined, bounds + np.searchsorted(codes, np.arange(groups + 1)))
+
     def take(
         self, codes: NDArray[np.integer], quota: NDArray[np.integer]
     ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:

@@ -1,5 +1,6 @@
 """What post-ranking knows of a release's videos, in catalogue rows; made once when a release is loaded."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,7 +10,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from models.catalogue import Catalogue
+from models.columns import flags
 from models.exposure import Exposure
+from models.stacked import Vectors
 
 SMALL_SHARE = 0.5
 """Creators with less exposure than this quantile of all creators are small ones."""
@@ -26,16 +29,16 @@ class Inventory:
     catalogue: Catalogue
     restricted: NDArray[np.bool_]
     for_kids: NDArray[np.bool_]
-    directions: NDArray[np.float32]
+    directions: Vectors
     small: NDArray[np.bool_]
     exposure: Exposure
 
     @classmethod
-    def of(cls, catalogue: Catalogue, directions: NDArray[np.float32], exposure: Exposure) -> "Inventory":
+    def of(cls, catalogue: Catalogue, directions: Vectors, exposure: Exposure) -> "Inventory":
         return cls(
             catalogue=catalogue,
-            restricted=_flag(catalogue, "age_restricted"),
-            for_kids=_flag(catalogue, "made_for_kids"),
+            restricted=flags(catalogue.table["age_restricted"]),
+            for_kids=flags(catalogue.table["made_for_kids"]),
             directions=directions,
             small=_of_small_creators(catalogue, exposure),
             exposure=exposure,
@@ -43,24 +46,29 @@ class Inventory:
 
     def blocked(self, region: str | None) -> NDArray[np.int64] | None:
         """int64[k], rows that must not be shown in a region; None where there are none."""
-        return self._blocked.get(region) if region else None
+        return self.blocks.get(region) if region else None
 
     @cached_property
-    def _blocked(self) -> dict[str, NDArray[np.int64]]:
-        lists = self.catalogue.table["blocked_regions"].combine_chunks()
-        pairs = pa.table({"region": pc.list_flatten(lists), "row": pc.list_parent_indices(lists)})
-        grouped = pairs.group_by("region").aggregate([("row", "list")]).to_pylist()
-        return {each["region"]: np.asarray(each["row_list"], np.int64) for each in grouped}
+    def blocks(self) -> dict[str, NDArray[np.int64]]:
+        """Region -> rows that must not be shown there."""
+        return _blocks(self.catalogue)
+
+    def take_over(self, blocks: Mapping[str, NDArray[np.int64]], late: Catalogue) -> None:
+        """Make ``blocks`` of those known of the first rows, and of the last ones, the ``late``."""
+        first = len(self.catalogue) - len(late)
+        new = {region: rows + first for region, rows in _blocks(late).items()}
+        none = np.empty(0, np.int64)
+        vars(self)["blocks"] = {
+            region: np.concatenate([blocks.get(region, none), new.get(region, none)])
+            for region in blocks.keys() | new.keys()
+        }
 
 
-def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """float32[k, d] of length 1, zeros left as they are."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.where(lengths > 0, lengths, 1), np.float32)
-
-
-def _flag(catalogue: Catalogue, name: str) -> NDArray[np.bool_]:
-    return np.asarray(pc.fill_null(catalogue.table[name], False).to_numpy(), np.bool_)
+def _blocks(catalogue: Catalogue) -> dict[str, NDArray[np.int64]]:
+    lists = catalogue.table["blocked_regions"].combine_chunks()
+    pairs = pa.table({"region": pc.list_flatten(lists), "row": pc.list_parent_indices(lists)})
+    grouped = pairs.group_by("region").aggregate([("row", "list")]).to_pylist()
+    return {each["region"]: np.asarray(each["row_list"], np.int64) for each in grouped}
 
 
 def _of_small_creators(catalogue: Catalogue, exposure: Exposure) -> NDArray[np.bool_]:

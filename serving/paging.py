@@ -69,6 +69,12 @@ class MarkIndex:
         order = np.argsort(marks, kind="stable").astype(np.int32)
         return cls(marks[order], order)
 
+    def with_added(self, video_ids: Sequence[str], first: int) -> "MarkIndex":
+        """The same with more rows, from row ``first`` on."""
+        late = MarkIndex.of(video_ids)
+        at = np.searchsorted(self.marks, late.marks, "right")
+        return MarkIndex(np.insert(self.marks, at, late.marks), np.insert(self.rows, at, late.rows + first))
+
     def find(self, marks: Marks) -> NDArray[np.int32]:
         """int32[≥ m]: all rows that have one of the marks."""
         first, last = (np.searchsorted(self.marks, marks, side) for side in ("left", "right"))

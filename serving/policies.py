@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from serving import postrank
 from serving.candidates import Candidates
-from serving.funnel import Funnel
+from serving.funnel import RETRIEVERS, Funnel
 from serving.postrank import HOME, SHELF, Slate
 from serving.viewer import Crowd, Viewer
 from upnext.errors import ConfigError
@@ -28,7 +28,6 @@ TOGETHER = 256
 BASELINES = ("popularity", "random")
 SCORES_ANY = ("funnel", *BASELINES)
 """Policies that have a score for every video, and so can order given ones."""
-RETRIEVERS = ("als", "two_tower", "because_you_watched", "creators", "topics", "trending", "new", "search")
 PARTS = (*RETRIEVERS, "ranker", "session")
 
 

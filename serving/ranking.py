@@ -14,7 +14,7 @@ from feature_repo.specs import USER_VIEW, VIDEO_VIEW
 from models.affinity import Affinities
 from models.bundle import Bundle
 from models.crosses import LENGTH, Viewers
-from models.hashing import hashed_texts
+from models.hashing import TAG_WIDTH, hashed_texts
 from models.layout import FeatureLayout
 from models.rank_data import Compared
 from models.utility import Weights
@@ -103,7 +103,7 @@ class BundleRanker:
 
     def _moment(self, crowd: Crowd) -> NDArray[np.float32]:
         """float32[dc]."""
-        viewer, layout = crowd.viewers[0], FeatureLayout.of(self.bundle.scorer.schema.context)
+        viewer, layout = crowd.viewers[0], self._context_layout
         recent = crowd.histories.newest(CONTEXT_HISTORY)
         now, asked = np.asarray([viewer.now]), np.asarray([viewer.query_age_s])
         context: NDArray[np.float32] = context_features(
@@ -148,6 +148,10 @@ class BundleRanker:
         return OwnFeatures(self.bundle)
 
     @cached_property
+    def _context_layout(self) -> FeatureLayout:
+        return FeatureLayout.of(self.bundle.scorer.schema.context)
+
+    @cached_property
     def _places(self) -> Mapping[str, Any]:
         """Where the ranker's inputs are among the columns of each block."""
         schema = self.bundle.scorer.schema
@@ -166,4 +170,4 @@ class BundleRanker:
 
 def _query(viewer: Viewer) -> NDArray[np.float32]:
     """The words of the last search, float32[1, w]; zeros without one."""
-    return hashed_texts([viewer.query])
+    return hashed_texts([viewer.query]) if viewer.query else np.zeros((1, TAG_WIDTH), np.float32)

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from models.als import AlsModel
 from models.catalogue import Catalogue
 from models.crosses import LENGTH
+from models.hashing import unit
+from models.stacked import Vectors
 from serving.candidates import UNRANKED, Pool
-from serving.inventory import unit
 from serving.postrank import Slate
 from serving.texts import texts
 from serving.viewer import Viewer
@@ -20,7 +21,14 @@ NEW_S = 7 * 86_400.0
 """Seconds after its upload for which a creator's video is called new."""
 TRACE = 1e-6
 """A vote below this is rounding."""
-WEIGHT: Mapping[str, float] = {"search": 0.1, "topics": 1.5, "trending": 4.0, "new": 4.0, "popular": 8.0}
+WEIGHT: Mapping[str, float] = {
+    "search": 0.1,
+    "topics": 1.5,
+    "trending": 4.0,
+    "new": 4.0,
+    "uploads": 4.0,
+    "popular": 8.0,
+}
 """What a retriever's rank is multiplied by when reasons compete, 1 for the others: personal beats general."""
 
 
@@ -29,13 +37,16 @@ class Evidence:
     """Which video of a viewer's past speaks most for another, by the model that found it."""
 
     als: AlsModel
-    directions: NDArray[np.float32]
+    directions: Vectors
     """float32[n, d], the towers'."""
 
     def of_als(self, rows: NDArray[np.int32], viewer: Viewer) -> NDArray[np.int32]:
         """int32[k]: the entry that adds most to each row's score, exactly; -1 where none adds anything."""
         past = viewer.past.newest(LENGTH)
-        return self._greatest(self.als.contributions(past, rows), past.rows[0], rows)
+        known = rows < len(self.als.factors)
+        votes = np.zeros((len(rows), past.rows.shape[1]), np.float32)
+        votes[known] = self.als.contributions(past, rows[known])
+        return self._greatest(votes, past.rows[0], rows)
 
     def of_towers(self, rows: NDArray[np.int32], viewer: Viewer) -> NDArray[np.int32]:
         """int32[k]: the liked entry with the largest strength · cosine; -1 where none points that way."""
@@ -110,6 +121,7 @@ class Explainer:
             "search": lambda _: self.say("search", self.viewer.query, self.viewer.query),
             "new": lambda _: self.say("new"),
             "latest": lambda _: self.say("new"),
+            "uploads": lambda _: self.say("new"),
             "topic": lambda _: self.say("topic", self.viewer.topics[0], self.viewer.topics[0]),
             "trending": self._trending,
             "popular": lambda _: self.say("popular"),
@@ -139,7 +151,7 @@ class Explainer:
         return self.say("popular_in_region", region, region) if region else self.say("trending")
 
     def _id(self, row: int) -> str:
-        return str(self.catalogue.ids[row])
+        return str(self.catalogue.named(np.asarray([row]))[0])
 
     def _title(self, row: int) -> str:
         """A video's title, else its id."""

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.catalogue import Catalogue
+from models.stacked import Stacked
 from serving.candidates import Candidates
 from serving.groups import Groups
-from serving.search import TextIndex
+from serving.search import Texts
 from serving.trending import Trending
 from serving.viewer import Crowd, Viewer
 
@@ -62,8 +63,8 @@ class BecauseYouWatched:
     rows int32[n, m], scores float32[n, m]: each video's neighbours, best first, -1 where there are fewer.
     """
 
-    rows: NDArray[np.int32]
-    scores: Vectors
+    rows: NDArray[np.int32] | Stacked[np.int32]
+    scores: Vectors | Stacked[np.float32]
     watched: int = 20
     """Videos of the past that are looked at."""
 
@@ -160,7 +161,7 @@ class TrendingNow:
 
 @dataclass(frozen=True)
 class NewReleases:
-    """The latest uploads. Row order is upload order, so they are the last rows before ``now``."""
+    """The latest uploads. Row order is upload order in each part: they are its last rows before ``now``."""
 
     catalogue: Catalogue
     days: float = 30.0
@@ -169,19 +170,27 @@ class NewReleases:
         uploaded, active = self.catalogue.uploaded_at, self.catalogue.active
         found = []
         for viewer in crowd.viewers:
-            oldest = max(viewer.now - int(self.days * 86_400e6), 1)
-            first, last = np.searchsorted(uploaded, [oldest, viewer.now + 1])
-            rows = np.arange(max(first, last - 2 * k), last)[::-1]
+            parts = [self._latest(part, viewer.now, 2 * k) for part in self.catalogue.parts]
+            rows = np.concatenate(parts)
+            if len(parts) > 1:
+                rows = rows[np.argsort(-uploaded[rows], kind="stable")]
             rows = rows[active[rows]][:k]
             found.append(Candidates.of(rows, uploaded[rows].astype(np.float64)))
         return found
+
+    def _latest(self, part: slice, now: int, most: int) -> NDArray[np.int64]:
+        """Rows of a part that is in order of upload, newest first."""
+        oldest = max(now - int(self.days * 86_400e6), 1)
+        first, last = np.searchsorted(self.catalogue.uploaded_at[part], [oldest, now + 1])
+        rows: NDArray[np.int64] = part.start + np.arange(max(first, last - most), last)[::-1]
+        return rows
 
 
 @dataclass(frozen=True)
 class SearchIntent:
     """Videos that match what the viewer searched for a moment ago."""
 
-    text: TextIndex
+    text: Texts
 
     def retrieve(self, crowd: Crowd, k: int) -> list[Candidates]:
         return [

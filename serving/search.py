@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,14 @@ def tokens(text: str) -> list[str]:
     return found
 
 
+class Texts(Protocol):
+    """What text search is asked of."""
+
+    def search(self, query: str, k: int) -> Candidates:
+        """The k videos with most of the query's words, best first."""
+        ...
+
+
 @dataclass(frozen=True)
 class TextIndex:
     """rows int32[p] grouped by token; bounds int64[t + 1]; weight float32[t], inverse document frequency."""
@@ -43,8 +51,11 @@ class TextIndex:
     weight: NDArray[np.float32]
 
     @classmethod
-    def of(cls, catalogue: Catalogue) -> Self:
-        """Index the active videos of a catalogue."""
+    def of(cls, catalogue: Catalogue, beside: "TextIndex | None" = None, videos: int = 0) -> Self:
+        """Index the active videos of a catalogue.
+
+        beside: another index over so many ``videos``, whose weights count for the words that it knows.
+        """
         vocabulary: dict[str, int] = {}
         codes: list[int] = []
         rows: list[int] = []
@@ -59,7 +70,11 @@ class TextIndex:
         order = np.argsort(code, kind="stable")
         counts = np.bincount(code, minlength=len(vocabulary))
         bounds = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        weight = np.log1p(len(catalogue) / np.maximum(counts, 1)).astype(np.float32)
+        weight = np.log1p((videos + len(catalogue)) / np.maximum(counts, 1)).astype(np.float32)
+        if beside is not None:
+            known = {code: beside.vocabulary.get(word) for word, code in vocabulary.items()}
+            both = {code: its for code, its in known.items() if its is not None}
+            weight[list(both)] = beside.weight[list(both.values())]
         return cls(vocabulary, np.asarray(rows, np.int32)[order], bounds, weight)
 
     def search(self, query: str, k: int) -> Candidates:
@@ -71,5 +86,31 @@ class TextIndex:
         weights = np.repeat([self.weight[code] for code in known], [len(part) for part in parts])
         rows, inverse = np.unique(np.concatenate(parts), return_inverse=True)
         scores = np.bincount(inverse, weights)
-        best = np.lexsort((-rows, -scores))[:k]
-        return Candidates.of(rows[best], scores[best].astype(np.float32))
+        return best_of(rows, scores, k)
+
+
+@dataclass(frozen=True)
+class TwoTexts:
+    """Two indices as one: the first rows', and that of those behind them."""
+
+    base: Texts
+    late: TextIndex
+    first: int
+    """Row of the latter's row 0."""
+
+    @classmethod
+    def of(cls, base: Texts, known: Catalogue, late: Catalogue) -> Self:
+        beside = base if isinstance(base, TextIndex) else None
+        return cls(base, TextIndex.of(late, beside, len(known)), len(known))
+
+    def search(self, query: str, k: int) -> Candidates:
+        """As :meth:`TextIndex.search`."""
+        old, new = self.base.search(query, k), self.late.search(query, k)
+        rows = np.concatenate([old.rows, new.rows + self.first])
+        return best_of(rows, np.concatenate([old.scores, new.scores]), k)
+
+
+def best_of(rows: NDArray[np.integer], scores: NDArray[Any], k: int) -> Candidates:
+    """The k best, newer first among equals."""
+    best = np.lexsort((-rows, -scores))[:k]
+    return Candidates.of(rows[best], scores[best].astype(np.float32))

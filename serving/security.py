@@ -13,7 +13,7 @@ from limits.strategies import SlidingWindowCounterRateLimiter
 
 from serving.breakers import Breaker, BreakerOpen, State
 from upnext import keys
-from upnext.errors import AccessDenied, ConfigError, TooManyRequests, UnknownKey
+from upnext.errors import AccessDenied, ConfigError, StoreUnavailable, TooManyRequests, UnknownKey
 from upnext.keys import Scope
 from upnext.ports import Keys, StoredKey
 from upnext.settings import Settings
@@ -49,11 +49,13 @@ class Guard:
 
         UnknownKey without a valid key, AccessDenied where the key lacks the scope.
         """
+        if self._keys is None:
+            raise StoreUnavailable("the keys could not be read yet: try again in a moment")
         if self.open:
             return None
         if presented is None:
             raise UnknownKey("no key: send Authorization: Bearer KEY, or X-API-Key: KEY")
-        found = keys.find(presented, self._keys or {})
+        found = keys.find(presented, self._keys)
         if found is None:
             raise UnknownKey("the key is not valid: it is mistyped or revoked")
         if scope not in found.scopes:

@@ -26,7 +26,9 @@ from serving.security import Guard, RateLimits
 from serving.shedding import Lanes
 from serving.standing import Barred
 from serving.telemetry import Telemetry
+from serving.tracing import Tracing
 from serving.upkeep import Upkeep
+from serving.uploads import Uploads
 from upnext.erased import NOBODY, Erased
 from upnext.errors import UpnextError
 from upnext.secret import derived
@@ -120,9 +122,11 @@ class Server:
 
         self.settings = settings
         self.telemetry = Telemetry()
+        self.tracing = Tracing.of(settings)
         self.stores: Stores = connect(settings)
         stores = self.stores
         self.barred = Barred(stores.catalogue)
+        self.uploads = Uploads(stores.catalogue)
         self.engine = Engine(
             stores.history,
             stores.profiles,
@@ -132,6 +136,7 @@ class Server:
             ad_server=open_ads(settings),
             rows=settings.state,
             near_mb=settings.near_cache_mb,
+            uploads=self.uploads,
             on_standing=self.barred.attach,
         )
         self.lanes = Lanes(lambda: self.engine.limits, self.telemetry.registry)
@@ -143,8 +148,14 @@ class Server:
         self.pager = Pager(derived(settings, "cursors"))
         self.erased = NOBODY
         self.upkeep = Upkeep(
-            {"keys": self.guard.refresh, "barred videos": self.barred.refresh, "erasures": self._reread}
+            {
+                "keys": self.guard.refresh,
+                "barred videos": self.barred.refresh,
+                "erasures": self._reread,
+            }
         )
+        self.renewal = Upkeep({"new videos": self.engine.renew})
+        """On its own: thousands of uploads at once take seconds, for which no revoked key may wait."""
         self.impressions = ImpressionLog(
             stores.event_log,
             stores.feature_log,
@@ -166,7 +177,7 @@ class Server:
         self.config = ConfigWatcher(
             settings.home / "funnel.json", self.engine.configure, config or FunnelConfig()
         )
-        self.beside = Beside(Releases(settings), self.engine.prepare)
+        self.beside = Beside(Releases(settings), self.engine.growth)
         self._poll_s = poll_s
         self._stop = Flag()
         self._threads: list[Thread] = []
@@ -174,6 +185,7 @@ class Server:
     def start(self) -> None:
         """Load the release, go on with the log where the last snapshot ended, write impressions."""
         self.upkeep.start()
+        self.renewal.start()
         self.impressions.start()
         self._spawn("releases", self._watch)
         self._spawn("experiments", self._experiment)
@@ -184,6 +196,7 @@ class Server:
         for thread in self._threads:
             thread.join(timeout=10)
         self.upkeep.stop()
+        self.renewal.stop()
         self.impressions.stop()
         self.look_at_experiments()
         self.live.stop()
@@ -191,6 +204,8 @@ class Server:
             self._snapshot()
         self.engine.close()
         self.stores.close()
+        if self.tracing is not None:
+            self.tracing.close()
 
     def accept(self, payload: list[Any]) -> tuple[Receipt, bool]:
         """Take events in; also whether those accepted are already felt in the next feed."""
@@ -244,7 +259,7 @@ class Server:
             "funnel.json": self.config.failing,
             "experiments": self.engine.experiments.failing,
         }
-        return {part: why for part, why in found.items() if why} | self.upkeep.failing
+        return {part: why for part, why in found.items() if why} | self.upkeep.failing | self.renewal.failing
 
     def _reread(self) -> None:
         """Take over the register, and forget whom another process has erased since."""

@@ -7,6 +7,7 @@ import bentoml
 
 from serving.api import create_app
 from serving.launch import OPEN, RELEASE
+from serving.logs import write_json_lines
 from serving.server import Server
 from upnext.errors import ReleaseError
 from upnext.settings import load_settings
@@ -50,8 +51,11 @@ class Upnext:
 
     @bentoml.on_startup  # type: ignore[untyped-decorator]
     def start(self) -> None:
+        settings = load_settings()
+        if settings.log_format == "json":
+            write_json_lines()
         opened = os.environ.get(OPEN) == "1"
-        server = Server(load_settings(), os.environ.get(RELEASE, "champion"), open_without_keys=opened)
+        server = Server(settings, os.environ.get(RELEASE, "champion"), open_without_keys=opened)
         server.start()
         _running.append(server)
 

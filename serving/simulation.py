@@ -19,7 +19,8 @@ from models.columns import floats, micros
 from models.history import watch_fraction
 from serving.bulk import Bulk
 from serving.closed_loop import Arm, Elsewhere, Stage
-from serving.policies import PARTS, RETRIEVERS, Policy
+from serving.funnel import RETRIEVERS
+from serving.policies import PARTS, Policy
 from upnext.errors import ConfigError
 from upnext.releases import Releases
 from upnext.settings import Settings

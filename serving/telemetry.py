@@ -127,10 +127,25 @@ class Counted:
         self._app, self._answered = app, answered
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        def count(status: int) -> None:
+            route = scope.get("route")
+            self._answered(route.path if route else "unknown", status)
+
         async def counting(message: Any) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
-                route = scope.get("route")
-                self._answered(route.path if route else "unknown", message["status"])
+                started = True
+                count(message["status"])
             await send(message)
 
-        await self._app(scope, receive, counting if scope["type"] == "http" else send)
+        try:
+            await self._app(scope, receive, counting)
+        except Exception:
+            if not started:
+                count(500)  # which is answered further out
+            raise

@@ -102,7 +102,7 @@ class Trending:
     depth: int = 2_000
     refresh_s: float = 1.0
     clock: Callable[[], float] = monotonic
-    _tops: dict[str, tuple[NDArray[np.int32], NDArray[np.float32], int, float]] = field(
+    tops: dict[str, tuple[NDArray[np.int32], NDArray[np.float32], int, float]] = field(
         default_factory=dict, repr=False
     )
 
@@ -110,9 +110,9 @@ class Trending:
         """Rows int32[≤ depth], best first, and scores float32; of everywhere where the region is unknown."""
         key = region if region and self.knows(region) else EVERYWHERE
         version, now = self.live.version, self.clock()
-        held = self._tops.get(key)
+        held = self.tops.get(key)
         if held is None or (held[2] != version and now - held[3] >= self.refresh_s):
-            held = self._tops[key] = (*self._compute(key), version, now)
+            held = self.tops[key] = (*self._compute(key), version, now)
         return held[0], held[1]
 
     def knows(self, region: str) -> bool:
@@ -120,11 +120,10 @@ class Trending:
 
     def _compute(self, key: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         counted = key == EVERYWHERE or key in self.popularity.regions
-        scores = (
-            self.popularity.scores(key or None).copy()
-            if counted
-            else np.zeros(len(self.catalogue), np.float32)
-        )
+        scores = np.zeros(len(self.catalogue), np.float32)
+        if counted:
+            known = self.popularity.scores(key or None)
+            scores[: len(known)] = known
         live = self.live.since(self.popularity.as_of, self.popularity.half_life_h, key)
         if live:
             rows = self.catalogue.rows(list(live))

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from time import monotonic
 from typing import Protocol
 
@@ -41,6 +42,23 @@ class OwnFeatures:
 
     def gather(self, rows: NDArray[np.int32]) -> tuple[NDArray[np.float32], int]:
         return self._features[rows], self._as_of
+
+
+@dataclass(frozen=True)
+class WithLate:
+    """Another place's features, and those of the videos from row ``first`` on: late float32[m, dv]."""
+
+    base: VideoFeatures
+    first: int
+    late: NDArray[np.float32]
+
+    def gather(self, rows: NDArray[np.int32]) -> tuple[NDArray[np.float32], int]:
+        late = rows >= self.first
+        found, held_at = self.base.gather(np.where(late, 0, rows).astype(np.int32))
+        if late.any():
+            found = np.array(found)
+            found[late] = self.late[rows[late] - self.first]
+        return found, held_at
 
 
 class FreshFeatures:

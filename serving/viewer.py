@@ -76,14 +76,14 @@ class Viewer:
 
     def onto(self, old: Catalogue, new: Catalogue) -> "Viewer":
         """The same viewer in the rows of another release's catalogue, without the videos it lacks."""
-        rows = new.rows(old.ids[self.seen])
+        rows = new.rows(old.named(self.seen))
         kept = np.flatnonzero(rows >= 0)
         past = Histories.empty(1, self.past.rows.shape[1])
         past.rows[0, : len(kept)] = rows[kept]
         past.strength[0, : len(kept)] = self.strength[kept]
         past.age_s[0, : len(kept)] = self.age_s[kept]
-        seed = int(new.rows([old.ids[self.seed]])[0]) if self.seed >= 0 else -1
-        passed = new.rows(old.ids[self.passed])
+        seed = int(new.rows([old.named(np.asarray([self.seed]))[0]])[0]) if self.seed >= 0 else -1
+        passed = new.rows(old.named(self.passed))
         held = passed >= 0
         return replace(self, past=past, seed=seed, passed=passed[held], passed_age_s=self.passed_age_s[held])
 

@@ -230,6 +230,13 @@ class Catalogue(Port, Protocol):
         age-restricted. Columns video_id, status, age_restricted."""
         ...
 
+    def told(self, since: datetime, most: int) -> pa.Table:
+        """What :meth:`put` wrote at a time or later, by the writers' clocks, newest last.
+
+        Of more than ``most`` videos the newest. Columns of VIDEOS, and ``told_at``.
+        """
+        ...
+
     def scan(self, batch: int = 50_000) -> Iterator[pa.Table]:
         """Every video, in batches ordered by id."""
         ...

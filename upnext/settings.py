@@ -7,7 +7,7 @@ defaults below. Nothing is read on import: a command builds :class:`Settings` on
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml  # type: ignore[import-untyped]
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -67,6 +67,13 @@ class Settings(BaseSettings):
     """Megabytes per feature view that serving keeps of what it read from Redis; 0 keeps nothing."""
     feature_log_share: float = Field(default=1.0, ge=0, le=1)
     """Share of the answers whose features are logged."""
+    traces_endpoint: str = ""
+    """Where OpenTelemetry traces of requests go, by OTLP over HTTP, such as
+    ``http://127.0.0.1:4318/v1/traces``; empty: nowhere."""
+    traces_share: float = Field(default=1.0, ge=0, le=1)
+    """Share of the requests that are traced, of those whose caller has not decided it."""
+    log_format: Literal["text", "json"] = "text"
+    """How the service writes its own log: as BentoML does, or as JSON lines."""
     skew_threshold: float = Field(default=0.05, ge=0, le=1)
     """Share of a feature's values that may differ from what the lake says before it is an error."""
     training: dict[str, dict[str, Any]] = Field(default_factory=dict)

@@ -13,8 +13,10 @@ from serving.api.access import Told
 from serving.api.contract import publish
 from serving.api.running import Running
 from serving.bounds import Bounded
+from serving.logs import Named
 from serving.shedding import Shedding
 from serving.telemetry import Counted
+from serving.tracing import Traced
 from upnext import __version__
 from upnext.errors import ReleaseError
 
@@ -43,4 +45,6 @@ def create_app(server: Running) -> FastAPI:
     app.add_middleware(Bounded)
     app.add_middleware(Shedding, lanes=lambda: server().lanes)
     app.add_middleware(Counted, answered=answered)
+    app.add_middleware(Named)
+    app.add_middleware(Traced, tracing=lambda: server().tracing)
     return app

@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match, Route
 
+from serving.logs import REQUEST_ID
 from serving.problems import field_error, problem
 from serving.resources import Wrong
 from upnext.errors import AccessError, DataError, ReleaseError, UpnextError
@@ -49,7 +50,8 @@ def handle(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> Response:
-        return problem(500, "the server failed at this request; its log says why")
+        told = {REQUEST_ID: request.scope[REQUEST_ID]}
+        return problem(500, "the server failed at this request; its log says why", headers=told)
 
 
 def _methods(request: Request) -> set[str]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from models.bundle import Bundle
+from serving.growth import Growth
 from serving.loaded import Loaded, Registry
 from upnext.errors import ReleaseError
 
@@ -11,16 +12,19 @@ from upnext.errors import ReleaseError
 class Beside:
     """Loads a release when it is first asked for, and again when its alias has moved on."""
 
-    def __init__(self, registry: Registry, prepare: Callable[[Bundle, str], Loaded]) -> None:
+    def __init__(self, registry: Registry, prepare: Callable[[Bundle, str], Growth]) -> None:
         self._registry, self._prepare = registry, prepare
-        self._held: dict[str, Loaded] = {}
+        self._held: dict[str, Growth] = {}
 
     def load(self, ref: str) -> Loaded:
-        """The release that a version, alias or folder names; UpnextError when it can't be used."""
+        """The release that a version, alias or folder names, with the videos that came after it.
+
+        UpnextError when it can't be used.
+        """
         version = None if Path(ref).is_dir() else self._registry.version(ref)
         held = self._held.get(ref)
-        if held is not None and version in (None, held.version):
-            return held
+        if held is not None and version in (None, held.base.version):
+            return held.now()
         found = self._registry.resolve(ref)
         try:
             loaded = self._prepare(Bundle.load(found.path), found.version)
@@ -28,7 +32,7 @@ class Beside:
             raise ReleaseError(f"release {ref!r} can't be loaded: {error}") from error
         self._let_go(ref)
         self._held[ref] = loaded
-        return loaded
+        return loaded.now()
 
     def keep(self, refs: Iterable[str]) -> None:
         """Let go of the releases that are not among these."""
@@ -38,4 +42,4 @@ class Beside:
     def _let_go(self, ref: str) -> None:
         held = self._held.pop(ref, None)
         if held is not None:
-            held.features.close()
+            held.base.features.close()

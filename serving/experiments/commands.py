@@ -3,11 +3,11 @@
 import json
 from dataclasses import asdict
 from datetime import UTC, datetime
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import click
+import orjson
 
 from upnext.errors import NotFound
 from upnext.experiments import Experiment, check, read
@@ -107,7 +107,7 @@ def status(ctx: click.Context, name: str | None, as_json: bool) -> None:
         found = _find(stores.experiments, name)
         readout, population = read_out(stores.lake, found, _now())
     report = {"name": name, "state": _state(found), "crossed": population.crossed, **asdict(readout)}
-    click.echo(json.dumps(_plain(report)) if as_json else _table(report))
+    click.echo(orjson.dumps(report, default=float) if as_json else _table(report))
 
 
 def _find(store: Experiments, name: str) -> Experiment:
@@ -131,15 +131,6 @@ def _shares(each: Experiment) -> str:
     share = each.ramp * (each.range[1] - each.range[0])
     variants = ", ".join(f"{variant.name} {variant.weight:.0%}" for variant in each.variants)
     return f"{share:.2%} of layer {each.layer}, of them {variants}"
-
-
-def _plain(value: Any) -> Any:
-    """The same with null for what is no number, which JSON has no word for."""
-    if isinstance(value, float):
-        return value if isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
-    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _table(report: dict[str, Any]) -> str:

@@ -19,8 +19,8 @@ def explore(slate: Slate, situation: Situation) -> Slate:
     A candidate's chance has a Beta posterior: the ranker's probability, worth ``explore_prior`` impressions,
     and what its impressions so far came to. It is open to exploration until the 95 % interval is narrower
     than ``explore_width``. Thompson sampling (Chapelle and Li, NeurIPS 2011) draws a chance for each, takes
-    the greatest. Of ``DRAWS`` such draws one is followed at random, so the share of draws that choose the
-    same video is the propensity given the draws, exactly.
+    the greatest. Of ``DRAWS`` such draws of all candidates, made once for all places, each place follows one
+    at random, so the share of draws that choose the same video is the propensity given the draws, exactly.
     """
     rules = situation.rules
     if not rules.explore_every:
@@ -31,14 +31,16 @@ def explore(slate: Slate, situation: Situation) -> Slate:
     open_ = (DEVIATIONS * spread > rules.explore_width) & ~np.isin(slate.rows, situation.seen)
     open_[REACH * situation.count :] = False
     rng = np.random.default_rng(situation.seed)
+    draws = rng.beta(a[open_], b[open_], (DRAWS, int(open_.sum())))
+    column = np.cumsum(open_) - 1  # of an open candidate among the draws
     for slot in slots:
         ahead = slot + np.flatnonzero(open_[slot:])
         if not len(ahead):
             break
-        best = rng.beta(a[ahead], b[ahead], (DRAWS, len(ahead))).argmax(axis=1)
+        best = draws[:, column[ahead]].argmax(axis=1)
         picked = best[rng.integers(DRAWS)]
         slate, order = _promote(slate, slot, int(ahead[picked]), float((best == picked).mean()))
-        open_, a, b = open_[order], a[order], b[order]
+        open_, column = open_[order], column[order]
         open_[slot] = False
     return slate
 

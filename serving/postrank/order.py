@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from serving.inventory import unit
+from models.hashing import unit
 from serving.postrank.slate import Situation, Slate
 
 WINDOW = 4

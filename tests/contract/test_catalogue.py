@@ -77,6 +77,27 @@ def test_barred_is_what_not_everybody_may_see(catalogue: Catalogue) -> None:
     assert names(catalogue.barred()) == ["blocked there"]
 
 
+def test_told_is_what_was_put_lately_the_newest_last(catalogue: Catalogue) -> None:
+    began = datetime.now(UTC)
+    catalogue.put(videos("a", "b", title="first"))
+    catalogue.bring(videos("from the lake", "b"))
+    catalogue.put(videos("c"))
+    between = catalogue.told(began, 10)["told_at"][-1].as_py()
+    catalogue.put(videos("a", title="again"))
+    found = catalogue.told(began, 10)
+    assert found.column_names == [*VIDEOS.names, "told_at"]
+    assert [(row["video_id"], row["title"]) for row in found.to_pylist()] == [
+        ("b", "first"),
+        ("c", None),
+        ("a", "again"),
+    ]
+    assert found.select(VIDEOS.names) == catalogue.get(["b", "c", "a"])
+    assert found["told_at"].to_pylist() == sorted(found["told_at"].to_pylist())
+    assert began <= found["told_at"][0].as_py() <= datetime.now(UTC)
+    assert names(catalogue.told(began, 2)) == names(catalogue.told(between, 10)) == ["c", "a"]
+    assert catalogue.told(datetime.now(UTC), 10).num_rows == 0
+
+
 def test_get_keeps_the_order_and_leaves_out_the_unknown(catalogue: Catalogue) -> None:
     catalogue.put(videos("a", "b", "c"))
     assert names(catalogue.get(["c", "nobody", "a", "c"])) == ["c", "a", "c"]

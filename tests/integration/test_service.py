@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from tests.support.bundles import tiny_bundle
+from tests.support.collector import collector
 from tests.support.redis_server import free_port
 from upnext.settings import Settings
 from upnext.stores import connect
@@ -26,13 +27,13 @@ START_S = 90
 class Service:
     """``upnext serve`` on a port of its own."""
 
-    def __init__(self, release: Path, home: Path):
+    def __init__(self, release: Path, home: Path, **more: str):
         self.port = free_port()
         self.log = home / "service.log"
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=10)
         command = [sys.executable, "-m", "upnext.cli.main", "serve"]
         command += ["--port", str(self.port), "--release", str(release)]
-        variables = os.environ | {"UPNEXT_HOME": str(home), "UPNEXT_DATASET": "tiny"}
+        variables = os.environ | {"UPNEXT_HOME": str(home), "UPNEXT_DATASET": "tiny"} | more
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=variables)
 
@@ -85,9 +86,9 @@ def serve(release, home):
     """Starts the service, as often as a test likes; what still runs at its end is killed."""
     started = []
 
-    def start():
+    def start(**more):
         home.mkdir(exist_ok=True)
-        started.append(Service(release, home))
+        started.append(Service(release, home, **more))
         return started[-1].wait_ready()
 
     yield start
@@ -189,3 +190,44 @@ def test_without_a_release_serve_says_what_to_do(tmp_path):
     done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 4
     assert "upnext cycle" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_every_process_finds_a_new_video_within_30_s_and_loses_a_deleted_one(serve):
+    services = [serve(), serve()]
+    services[0].client.put(
+        "/api/v1/videos/zebra", json={"title": "Zebra crossing", "category": "topic3"}
+    ).raise_for_status()
+
+    def until(there):
+        """Seconds after which each process finds the video, or no longer does."""
+        began, took = monotonic(), {}
+        while len(took) < len(services) and monotonic() - began < 30:
+            for number, service in enumerate(services):
+                found = service.client.get("/api/v1/search", params={"q": "zebra"}).raise_for_status().json()
+                if bool(found["items"]) == there:
+                    took.setdefault(number, monotonic() - began)
+            sleep(0.02)
+        assert len(took) == len(services), took
+        return [took[number] for number in range(len(services))]
+
+    until(True)
+    for service in services:
+        latest = service.client.get("/api/v1/recommendations/new-releases", params={"count": 121}).json()
+        assert "zebra" in [item["video_id"] for item in latest["items"]]
+    services[0].client.delete("/api/v1/videos/zebra").raise_for_status()
+    gone = until(False)
+    assert gone[0] < 1
+
+
+def test_the_service_logs_json_lines_and_sends_its_traces(serve):
+    with collector() as receiver:
+        traces_endpoint = f"http://127.0.0.1:{receiver.server_port}/v1/traces"
+        service = serve(UPNEXT_LOG_FORMAT="json", UPNEXT_TRACES_ENDPOINT=traces_endpoint)
+        answer = service.feed("ann")
+        assert service.stop() == []
+        resources = [each for _, _, sent in receiver.received for each in sent.resource_spans]
+    lines = [json.loads(line) for line in service.log.read_text().splitlines() if line.startswith("{")]
+    assert any(line["message"].startswith("serving release") for line in lines)
+    spans = [span for each in resources for scope in each.scope_spans for span in scope.spans]
+    ids = {each.value.string_value for span in spans for each in span.attributes}
+    assert answer["request_id"] in ids and "two_tower" in {span.name for span in spans}

@@ -16,6 +16,7 @@ from models.bundle import Bundle, assemble
 from models.catalogue import Catalogue
 from models.neighbours import Neighbours
 from models.popularity import Popularity
+from models.video_inputs import CATEGORY_BUCKETS, bucket
 from tests.support.videos import NOW, catalogue_of
 
 VIDEOS, WIDTH = 120, 8
@@ -96,8 +97,19 @@ def save_towers(folder, vectors):
         helper.make_node("Mul", ["past", "weights"], ["weighted"]),
         helper.make_node("ReduceSum", ["weighted", "entries"], ["vector"], keepdims=0),
     ]
-    for name in ("user_tower", "video_tower"):  # the latter is for videos that came after training
-        save_graph(nodes, name, inputs, outputs, axes, folder / f"{name}.onnx")
+    save_graph(nodes, "user_tower", inputs, outputs, axes, folder / "user_tower.onnx")
+    save_video_tower(folder / "video_tower.onnx", vectors.shape[1])
+
+
+def save_video_tower(path, width):
+    """A tower that knows of a video its category alone: topic3's direction is the fourth axis."""
+    table = np.zeros((CATEGORY_BUCKETS, width), np.float32)
+    table[[bucket(f"topic{topic}", CATEGORY_BUCKETS) for topic in range(6)]] = np.eye(6, width)
+    inputs = [helper.make_tensor_value_info("category", TensorProto.INT64, ["B"])]
+    names = ("direction", "embedding")
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["B", width]) for name in names]
+    nodes = [helper.make_node("Gather", ["table", "category"], [name]) for name in names]
+    save_graph(nodes, "video_tower", inputs, outputs, {"table": table}, path)
 
 
 def save_neighbours(folder, vectors, k=10):

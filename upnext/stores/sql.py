@@ -24,7 +24,7 @@ from upnext.stores.sqlite import BUSY_S, scrub, sqlite_errors
 from upnext.stores.urls import local_path, masked
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-HEAD = "0004"
+HEAD = "0005"
 """Revision of the newest migration: what this program expects to find."""
 ROWS = 20_000
 """Rows turned into Python objects at once."""
@@ -67,6 +67,8 @@ VIDEO_TABLE = sa.Table(
     sa.Column("blocked_regions", sa.JSON),
     sa.Column("status", sa.String(16)),
     sa.Column("told", sa.Boolean, nullable=False),
+    sa.Column("told_at", UtcTime),
+    sa.Index("videos_told_at", "told_at"),
     sa.Index(
         "videos_barred",
         *("video_id", "status", "age_restricted"),
@@ -74,7 +76,8 @@ VIDEO_TABLE = sa.Table(
         postgresql_where=BARRED,
     ),
 )
-"""Columns of :data:`upnext.contracts.VIDEOS`; ``told``: by the platform itself, not by the lake."""
+"""Columns of :data:`upnext.contracts.VIDEOS`; ``told``: by the platform itself, not by the lake; ``told_at``:
+when, by the clock of the process that wrote it."""
 USER_TABLE = sa.Table(
     "users",
     METADATA,
@@ -167,10 +170,13 @@ class Database:
         others = {c.name: statement.excluded[c.name] for c in table.columns if c.name not in keys}
         free = None if told else table.c.told.is_(sa.false())
         statement = statement.on_conflict_do_update(index_elements=keys, set_=others, where=free)
-        with self.errors(), self.engine.begin() as connection:
+        with self.errors(), self._writing() as connection:
+            marks: dict[str, object] = {"told": told}
+            if "told_at" in table.c:
+                marks["told_at"] = datetime.now(UTC) if told else None
             for batch in rows.to_batches(max_chunksize=ROWS):
                 if batch.num_rows:
-                    connection.execute(statement, [row | {"told": told} for row in batch.to_pylist()])
+                    connection.execute(statement, [row | marks for row in batch.to_pylist()])
 
     def pages(self, table: sa.Table, schema: pa.Schema, batch: int) -> Iterator[pa.Table]:
         """Every row in the columns of a schema, ordered by the first of them, the key."""
@@ -205,6 +211,13 @@ class Database:
         others = {name: value for name, value in row.items() if name not in keys}
         new = self.insert(table).values(row)
         self.change(new.on_conflict_do_update(index_elements=keys, set_=others))
+
+    @contextmanager
+    def _writing(self) -> Iterator[sa.Connection]:
+        """A transaction that has waited for other writers before it begins, so that it knows its time."""
+        waiting = self.engine.execution_options(upnext_begin="IMMEDIATE")
+        with waiting.begin() as connection:
+            yield connection
 
     def insert(self, table: sa.Table) -> Any:
         """An insert in the engine's dialect, which knows ``ON CONFLICT``."""

@@ -12,7 +12,7 @@ from models.catalogue import Catalogue
 from models.exposure import Exposure
 from serving import postrank
 from serving.inventory import Inventory
-from serving.postrank import HOME, SHELF, SWITCHABLE, Situation, Slate
+from serving.postrank import HOME, SHELF, SWITCHABLE, Situation, Slate, exploration
 from serving.postrank.exploration import DRAWS, explore
 from serving.postrank.order import share_with_small, spread_creators, spread_topics
 from serving.postrank.scores import boost_fresh, demote_fatigued, demote_passed_over, demote_seen
@@ -211,6 +211,28 @@ def test_exploration_draws_among_what_is_not_known_well_and_notes_the_chance():
     assert again.rows.tolist() == explored.rows.tolist()
 
 
+def test_exploration_draws_once_for_all_its_places(monkeypatch):
+    """Each place has the chance that its video has among the draws, of those that are left."""
+    a_draw = np.zeros((DRAWS, 6))
+    a_draw[:40, 3], a_draw[40:, 5], a_draw[:, 4] = 0.9, 0.9, 0.5  # of rows 3, 5 and 4
+    made = []
+
+    class Draws:
+        def beta(self, a, b, size):
+            made.append(size)
+            return a_draw
+
+        def integers(self, end):
+            return 0
+
+    monkeypatch.setattr(exploration.np.random, "default_rng", lambda seed: Draws())
+    situation = situation_of(catalogue_of("abcdef"), rules=Rules(explore_every=2, explore_prior=10), count=6)
+    explored = explore(slate_of(range(6)), situation)
+    assert made == [(DRAWS, 6)]
+    assert explored.rows.tolist() == [0, 3, 1, 4, 2, 5]
+    assert explored.propensity.tolist() == [1, 40 / DRAWS, 1, 40 / DRAWS, 1, 1]
+
+
 def test_exploration_ends_when_the_interval_is_narrow():
     catalogue, rules = catalogue_of("ab" * 5), Rules(explore_every=2, explore_width=0.2)
     wide = situation_of(catalogue, 4, rules, shown=[80] * 10, well=[40] * 10)
@@ -229,7 +251,7 @@ def test_each_rule_can_be_switched_off(name):
     situation = situation_of(
         catalogue, 6, rules, seen=[0, 1], age_s=[0, 0], strength=[1, -1],
         passed=[4] * 3, passed_age_s=[0.0] * 3, shown=[9, 9, 9, 9, 5, 5, 5, 5, 0, 0],
-        directions=np.random.default_rng(0).normal(size=(10, 3)), seed=1,
+        directions=np.random.default_rng(0).normal(size=(10, 3)), seed=0,
     )  # fmt: skip
     kept = tuple(rule for rule in HOME if rule.__name__ != name)
     slate = slate_of(range(10))

@@ -191,6 +191,7 @@ def test_viewers_features_come_through_the_near_cache(
     closing.append(server)
     features = server.engine.current.features
     features.write_matrix(USER_VIEW, ["ann"], np.full((1, LAYOUTS[USER_VIEW].width), 2.0, np.float32), 0)
+    assert set(features.near) == {USER_VIEW, VIDEO_VIEW}  # what nobody reads is kept near nobody
     cache = features.near[USER_VIEW]
     assert cache.await_vouched(5.0)
     for _ in range(3):

@@ -20,7 +20,7 @@ from upnext.stores.sql_erasures import SqlErasures
 
 
 def test_the_tables_have_the_contracts_columns() -> None:
-    assert [column.name for column in VIDEO_TABLE.columns] == [*VIDEOS.names, "told"]
+    assert [column.name for column in VIDEO_TABLE.columns] == [*VIDEOS.names, "told", "told_at"]
     assert [column.name for column in USER_TABLE.columns] == [*USERS.names, "told"]
 
 

@@ -1,0 +1,111 @@
+"""Videos that came after a release was made: heard of from the catalogue store, and found beside a video."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from models.stacked import Stacked, Vectors
+from serving.candidates import Candidates
+from serving.viewer import Crowd
+from upnext.contracts import VIDEOS
+from upnext.ports import Catalogue as CatalogueStore
+
+MOST = 20_000
+"""Videos remembered, the newest writes; beyond that older ones wait for the next release."""
+OVERLAP = timedelta(seconds=10)
+"""What was written so shortly before the last look is read again: writers' clocks differ, and a write takes
+its time until others see it."""
+ALIKE = 0.5
+"""An upload is like a video that it is at least half as near to as that video's neighbours are."""
+SHARE = 8
+"""One candidate in so many beside a video is an upload."""
+log = logging.getLogger(__name__)
+
+
+class Uploads:
+    """What the platform told of lately, in every process that shares the store. Safe between threads."""
+
+    def __init__(self, store: CatalogueStore) -> None:
+        self._store, self._lock = store, Lock()
+        self._since: datetime | None = None
+        self._looked_to: datetime | None = None
+        self._told: dict[str, Mapping[str, Any]] = {}
+        self.version = 0
+        """Grows with every change."""
+
+    def since(self, as_of: datetime) -> None:
+        """Remember at least what was told since a time, from the next look on."""
+        with self._lock:
+            if self._since is None or as_of < self._since:
+                self._since, self._looked_to = as_of, None
+
+    def refresh(self) -> None:
+        """Take over what was told since the last look."""
+        with self._lock:
+            since = self._looked_to or self._since
+            if since is None:
+                return
+            table = self._store.told(since - OVERLAP, MOST)
+            if not table.num_rows:
+                return
+            held = self._told
+            ids, times = table["video_id"].to_pylist(), table["told_at"].to_pylist()
+            news = [
+                place
+                for place, (video_id, told_at) in enumerate(zip(ids, times, strict=True))
+                if video_id not in held or held[video_id]["told_at"] != told_at
+            ]
+            self._looked_to = min(times[-1], datetime.now(UTC))
+            if not news:
+                return
+            merged = {**held, **{row["video_id"]: row for row in table.take(news).to_pylist()}}
+            if len(merged) > MOST:
+                log.warning("%d videos came after the release: the %d newest are served", len(merged), MOST)
+                kept = sorted(merged, key=lambda video_id: merged[video_id]["told_at"])[-MOST:]
+                merged = {video_id: merged[video_id] for video_id in kept}
+            self._told = merged
+            self.version += 1
+
+    def table(self) -> pa.Table:
+        """All of them, columns of VIDEOS."""
+        return pa.Table.from_pylist(list(self._told.values()), schema=VIDEOS)
+
+
+@dataclass(frozen=True)
+class AlikeUploads:
+    """Uploads near the video being looked at, else near the viewer's taste, whatever their popularity.
+
+    directions: float32[n + m, d] of all videos; late: float32[m, d], those of rows n to n + m - 1;
+    neighbours: int32[n + m, k], -1 where there are fewer.
+    """
+
+    directions: Vectors
+    late: NDArray[np.float32]
+    neighbours: Stacked[np.int32]
+
+    def retrieve(self, crowd: Crowd, k: int) -> list[Candidates]:
+        most = -(-k // SHARE)
+        return [
+            self._like_video(viewer.seed, most) if viewer.seed >= 0 else self._nearest(taste[:-1], 0.0, most)
+            for viewer, taste in zip(crowd.viewers, crowd.tower, strict=True)
+        ]
+
+    def _like_video(self, seed: int, k: int) -> Candidates:
+        direction, beside = (rows[np.asarray([seed])][0] for rows in (self.directions, self.neighbours))
+        usual = self.directions[beside[beside >= 0]] @ direction
+        least = ALIKE * (float(np.median(usual)) if len(usual) else 1.0)
+        found = self._nearest(direction, least, k)
+        return Candidates.of(found.rows, found.scores, seed).where(found.rows != seed)
+
+    def _nearest(self, direction: NDArray[np.float32], least: float, k: int) -> Candidates:
+        cosines = self.late @ direction
+        best = np.argsort(-cosines, kind="stable")[:k]
+        best = best[cosines[best] > least]
+        return Candidates.of(best + len(self.directions) - len(self.late), cosines[best])
