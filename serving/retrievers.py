@@ -64,7 +64,7 @@ class BecauseYouWatched:
 
     rows: NDArray[np.int32]
     scores: Vectors
-    watched: int = 20
+    watched: int = 50
     """Videos of the past that are looked at."""
 
     def retrieve(self, crowd: Crowd, k: int) -> list[Candidates]:
