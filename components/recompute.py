@@ -20,6 +20,7 @@ from feature_repo.request import CANDIDATE_NAMES, of_candidates, places
 from feature_repo.specs import USER, VIDEO, ViewSpec
 from models import viewer_inputs
 from models.affinity import Affinities
+from models.als import FOLDED
 from models.bundle import Bundle
 from models.catalogue import Catalogue
 from models.columns import codes, floats, micros
@@ -120,7 +121,7 @@ class Recompute:
         recent = histories.newest(LENGTH)
         viewers = Viewers(
             histories=histories,
-            als=self.bundle.als.fold_in(recent),
+            als=self.bundle.als.fold_in(histories.newest(FOLDED)),
             tower=self.bundle.towers.encode(
                 recent, viewer_inputs.context(at, viewer_inputs.places(device, region))
             ),

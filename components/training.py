@@ -21,7 +21,7 @@ from feature_repo.request import CANDIDATE_NAMES, CONTEXT, of_candidates, places
 from feature_repo.specs import USER, VIDEO
 from models import viewer_inputs
 from models.affinity import Affinities
-from models.als import AlsModel
+from models.als import FOLDED, AlsModel
 from models.bundle import Manifest
 from models.crosses import LENGTH, VOTERS, Crosses, Viewers
 from models.dataset import Dataset, Examples
@@ -135,7 +135,7 @@ class Completer:
         recent = histories.newest(LENGTH)
         return Viewers(
             histories=histories,
-            als=self.als.fold_in(recent),
+            als=self.als.fold_in(histories.newest(FOLDED)),
             tower=self.towers.encode(recent, viewer_inputs.context(ts, self.places[user])),
             now=ts,
             region=self.region[user],
