@@ -44,7 +44,7 @@ class AlsConfig:
     """Days after which an engagement's confidence halves; None: it never does."""
     iterations: int = 15
     """Rounds over users and videos."""
-    trials: int = 4
+    trials: int = 3
     """Values of regularization, alpha and popularity_power that are tried on a validation window before the
     fit, these first (:mod:`models.als_search`); 0: none, the fit is with these, as it is where a log has
     nothing to compare on."""
