@@ -27,7 +27,7 @@ from models.rank_data import BLOCKS, RankSchema
 from upnext.ports import Lake
 from upnext.times import moment
 
-RELEASES_OWN = (*SPACES, "popularity")
+RELEASES_OWN = (*SPACES, "popularity", "neighbour_votes")
 """Beginnings of the names of what a release's own retrievers and popularity say of a candidate."""
 
 

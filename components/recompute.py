@@ -20,10 +20,11 @@ from feature_repo.request import CANDIDATE_NAMES, of_candidates, places
 from feature_repo.specs import USER, VIDEO, ViewSpec
 from models import viewer_inputs
 from models.affinity import Affinities
+from models.als import FOLDED
 from models.bundle import Bundle
 from models.catalogue import Catalogue
 from models.columns import codes, floats, micros
-from models.crosses import LENGTH, Viewers
+from models.crosses import LENGTH, VOTERS, Viewers
 from models.dataset import Interactions
 from models.history import watch_fraction
 from models.layout import FeatureLayout
@@ -108,7 +109,7 @@ class Recompute:
         at, users = micros(first["computed_for"]), pc.unique(rows["user_id"]).to_pylist()
         past = self._past(users, moment(int(at.min())), moment(int(at.max())))
         user = codes(first["user_id"], users)
-        histories = past.histories(user, at, max(LENGTH, CONTEXT_HISTORY))
+        histories = past.histories(user, at, max(VOTERS, CONTEXT_HISTORY))
         surface, device, region, language = (
             first[name].to_pylist() for name in ("surface", "device", "region", "language")
         )
@@ -119,8 +120,8 @@ class Recompute:
         context = context_features(layout, at, surface, device, histories, asked_s)
         recent = histories.newest(LENGTH)
         viewers = Viewers(
-            histories=recent,
-            als=self.bundle.als.fold_in(recent),
+            histories=histories,
+            als=self.bundle.als.fold_in(histories.newest(FOLDED)),
             tower=self.bundle.towers.encode(
                 recent, viewer_inputs.context(at, viewer_inputs.places(device, region))
             ),

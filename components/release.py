@@ -40,8 +40,8 @@ def bind(job: Job, out: Path, at: datetime | None = None, index: Path | None = N
     parts = {
         **timed,
         "catalogue.parquet": job.input("examples") / "catalogue.parquet",
-        "als": job.input("als") / "model",
-        "neighbours": job.input("als") / "neighbours",
+        "als": job.input("als") / "served" / "model",
+        "neighbours": job.input("als") / "served" / "neighbours",
         "ranker": job.input("ranker") / "model",
         "weights.json": job.input("ranker") / "weights.json",
     }

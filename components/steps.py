@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from components.pipeline import Job, Outcome
-from upnext.errors import ConfigError, DataError
+from upnext.errors import ConfigError, DataError, EmptyData
 from upnext.ports import Lake
 from upnext.stores import connect
 from upnext.times import microseconds, moment
@@ -116,29 +116,38 @@ def examples(job: Job) -> Outcome:
 
 
 def als(job: Job) -> Outcome:
-    """Interactions before the ranker's window -> item factors, an index of many, and neighbours."""
-    from models.als import AlsConfig, AlsModel
+    """Interactions -> item factors and neighbours, twice: as the ranker learns from them, and as they serve.
+
+    The ranker may only hear of its examples what was known before its window. What serves knows all that
+    happened before the hold-out, and has an index where videos are many.
+    """
+    from models.als import FOLDED, AlsConfig, AlsModel
     from models.als_search import best_of, search
-    from models.crosses import LENGTH
     from models.dataset import Dataset
     from models.index import FLAT_BELOW, build_index
     from models.neighbours import Neighbours
 
     config = step_config(job, "als", AlsConfig)
     data = Dataset.load(job.input("examples"))
-    trials = search(data.history, len(data.catalogue), config) if config.trials else []
+    videos = len(data.catalogue)
+    try:
+        trials = search(data.history, videos, config) if config.trials else []
+    except EmptyData:  # a log too short to compare on has the settings that do well elsewhere
+        trials = []
     config = best_of(trials) if trials else config
-    model = AlsModel.fit(data.history, len(data.catalogue), config)
-    model.save(job.out / "model")
-    if len(model.factors) >= FLAT_BELOW:
+    served = data.interactions.before(data.split.holdout_start)
+    for log, out in ((data.history, job.out), (served, job.out / "served")):
+        model = AlsModel.fit(log, videos, config)
+        model.save(out / "model")
+        Neighbours.fit(log, videos).save(out / "neighbours")
+    if videos >= FLAT_BELOW:
         now = microseconds(job.end)
         some = some_viewers(data)
-        asked = data.history.histories(some, np.full(len(some), now), LENGTH)
-        build_index(model.factors, model.fold_in(asked)).save(job.out / "model" / "index")
-    Neighbours.fit(data.history, len(data.catalogue)).save(job.out / "neighbours")
+        asked = served.histories(some, np.full(len(some), now), FOLDED)
+        build_index(model.factors, model.fold_in(asked)).save(job.out / "served" / "model" / "index")
     known = np.any(model.factors != 0, axis=1)
     return Outcome(
-        {"interactions": float(len(data.history)), "videos_known": float(known.sum())},
+        {"interactions": float(len(served)), "videos_known": float(known.sum())},
         params_of(config),
         details={"trials": [asdict(trial) for trial in trials]},
     )

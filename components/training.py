@@ -21,11 +21,12 @@ from feature_repo.request import CANDIDATE_NAMES, CONTEXT, of_candidates, places
 from feature_repo.specs import USER, VIDEO
 from models import viewer_inputs
 from models.affinity import Affinities
-from models.als import AlsModel
+from models.als import FOLDED, AlsModel
 from models.bundle import Manifest
-from models.crosses import LENGTH, Crosses, Viewers
+from models.crosses import LENGTH, VOTERS, Crosses, Viewers
 from models.dataset import Dataset, Examples
 from models.layout import FeatureLayout
+from models.neighbours import Neighbours
 from models.popularity import Popularity
 from models.rank_data import Pasts, RankData, RankSchema
 from models.rank_train import RankerConfig, Timing
@@ -109,7 +110,9 @@ class Completer:
         split, catalogue = data.split, data.catalogue
         popularity = Popularity.of(lake.read("outcomes"), catalogue, split.history_end)
         visual = visual_of(lake, catalogue.ids)
-        crosses = Crosses(catalogue, als.factors, towers.items, popularity, visual if visual.any() else None)
+        neighbours = Neighbours.load(job.input("als") / "neighbours")
+        looks = visual if visual.any() else None
+        crosses = Crosses(catalogue, als.factors, towers.items, popularity, neighbours, looks)
         users = lake.read("users", ["user_id", "region", "language"])
         place = pc.index_in(pa.array(data.users), users["user_id"].combine_chunks())
         return cls(
@@ -128,11 +131,12 @@ class Completer:
 
     def viewers(self, user: NDArray[np.int32], ts: NDArray[np.int64]) -> Viewers:
         """Users int32[B] as they were just before times int64[B]."""
-        histories = self.data.interactions.histories(user, ts, LENGTH)
+        histories = self.data.interactions.histories(user, ts, VOTERS)
+        recent = histories.newest(LENGTH)
         return Viewers(
             histories=histories,
-            als=self.als.fold_in(histories),
-            tower=self.towers.encode(histories, viewer_inputs.context(ts, self.places[user])),
+            als=self.als.fold_in(histories.newest(FOLDED)),
+            tower=self.towers.encode(recent, viewer_inputs.context(ts, self.places[user])),
             now=ts,
             region=self.region[user],
             language=self.language[user],
@@ -158,7 +162,7 @@ class Completer:
             self.moments.videos.features(rows.video, rows.ts),
             self.moments.users.features(rows.user, rows.ts),
         )
-        pasts = Pasts(self.towers.embeddings, viewers.histories, viewer, rows.video)
+        pasts = Pasts(self.towers.embeddings, viewers.histories.newest(LENGTH), viewer, rows.video)
         return _read(RankData.of(rows, candidates, pasts), self.schema, self.layouts)
 
 

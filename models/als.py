@@ -22,6 +22,8 @@ from upnext.errors import CorruptData, EmptyData
 DAY_S = 86_400.0
 CHUNK = 64
 """Viewers solved at once; bounds the memory of the systems to CHUNK·d²·4 bytes."""
+FOLDED = 100
+"""Newest entries of a history that a viewer is folded in from."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,10 @@ class AlsConfig:
     """Days after which an engagement's confidence halves; None: it never does."""
     iterations: int = 15
     """Rounds over users and videos."""
-    trials: int = 0
+    trials: int = 3
     """Values of regularization, alpha and popularity_power that are tried on a validation window before the
-    fit, these first (:mod:`models.als_search`); 0: none, the fit is with these."""
+    fit, these first (:mod:`models.als_search`); 0: none, the fit is with these, as it is where a log has
+    nothing to compare on."""
     threads: int = 2
     seed: int = 0
 
@@ -123,9 +126,11 @@ class AlsModel:
         x = G⁻¹Yᵀz with (I + W·YG⁻¹Yᵀ) z = c, a system of L equations instead of d (push-through identity).
         """
         vectors = np.zeros((len(histories), self.factors.shape[1]), np.float32)
+        length = histories.mask.sum(axis=1)
+        order = np.argsort(length, kind="stable")  # like with like: a system is as large as the longest needs
         for at in range(0, len(histories), CHUNK):
-            part = slice(at, at + CHUNK)
-            vectors[part] = self._solve(histories[part])
+            part = order[at : at + CHUNK]
+            vectors[part] = self._solve(histories[part].newest(int(length[part].max())))
         return vectors
 
     def contributions(self, histories: Histories, rows: NDArray[np.integer]) -> NDArray[np.float32]:

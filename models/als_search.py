@@ -10,20 +10,21 @@ from typing import Any
 
 import numpy as np
 
-from models.als import AlsConfig, AlsModel
+from models.als import FOLDED, AlsConfig, AlsModel
 from models.dataset import Interactions
 from models.history import Histories
 from models.index import ExactIndex
-from models.metrics import Truth, recall
+from models.metrics import Truth, ndcg
 from upnext.errors import EmptyData
 
 WINDOW = 0.1
 """Part of the log's time that is held out to compare on."""
 USERS = 1_000
 """Viewers that are compared on at most."""
-LENGTH = 50
-"""Newest videos that a viewer is folded in from."""
-RECALL_AT = 200
+MET = 200
+"""Newest videos of a viewer that are known to have been met, and are not to be found again."""
+PLACES = 10
+"""Of the ranking that is judged. Recall far down prefers models that say less of the first places."""
 ITERATIONS = 5
 """Rounds of a trial: enough to compare, a third of the time."""
 LIKED = 0.5
@@ -32,10 +33,10 @@ LIKED = 0.5
 
 @dataclass(frozen=True)
 class Trial:
-    """One setting and the mean recall that it reached."""
+    """One setting and the mean NDCG@10 that it reached."""
 
     config: AlsConfig
-    recall: float
+    ndcg: float
 
 
 def search(log: Interactions, n_videos: int, start: AlsConfig) -> list[Trial]:
@@ -48,11 +49,11 @@ def search(log: Interactions, n_videos: int, start: AlsConfig) -> list[Trial]:
 
     def tried(config: AlsConfig) -> Trial:
         model = AlsModel.fit(window.known, n_videos, replace(config, iterations=ITERATIONS))
-        return Trial(config, window.recall(model))
+        return Trial(config, window.ndcg(model))
 
     trials = [tried(start)]
     for name, moves in _MOVES:
-        best = max(trials, key=lambda trial: trial.recall).config
+        best = max(trials, key=lambda trial: trial.ndcg).config
         for value in moves(getattr(best, name)):
             if len(trials) >= start.trials:
                 return trials
@@ -65,7 +66,7 @@ def search(log: Interactions, n_videos: int, start: AlsConfig) -> list[Trial]:
 
 def best_of(trials: list[Trial]) -> AlsConfig:
     """The setting that found most; of equals the first."""
-    return max(trials, key=lambda trial: trial.recall).config
+    return max(trials, key=lambda trial: trial.ndcg).config
 
 
 def _around(value: float) -> Iterator[float]:
@@ -87,7 +88,7 @@ _MOVES = (("regularization", _around), ("alpha", _double), ("popularity_power", 
 class Window:
     """Viewers with what they had done before a time, and what they newly liked after it.
 
-    known: all of the log before that time; histories: of U viewers, LENGTH wide; truth: of the same.
+    known: all of the log before that time; histories: of U viewers, MET wide; truth: of the same.
     """
 
     known: Interactions
@@ -110,12 +111,12 @@ class Window:
         kept = new & np.isin(log.user, users)
         place = np.searchsorted(users, log.user[kept])
         truth = Truth.of(place, log.video[kept], np.ones(len(place)), len(users), n_videos)
-        return cls(known, known.histories(users, np.full(len(users), since), LENGTH), truth)
+        return cls(known, known.histories(users, np.full(len(users), since), MET), truth)
 
-    def recall(self, model: AlsModel) -> float:
-        """Mean over viewers of the share of what they wanted that is among the first videos."""
-        k = min(RECALL_AT, max(1, self.truth.videos // 10))
-        found, _ = ExactIndex.build(model.factors).search(model.fold_in(self.histories), k + LENGTH)
+    def ndcg(self, model: AlsModel) -> float:
+        """Mean over viewers of the NDCG of the videos not met yet, the best first."""
+        viewers = model.fold_in(self.histories.newest(FOLDED))
+        found, _ = ExactIndex.build(model.factors).search(viewers, PLACES + MET)
         met = (found[:, :, None] == self.histories.rows[:, None, :]).any(axis=2)
-        behind = np.argsort(met, axis=1, kind="stable")  # what was met, of which there are LENGTH at most
-        return float(np.mean(recall(np.take_along_axis(found, behind, axis=1), self.truth, k)))
+        behind = np.argsort(met, axis=1, kind="stable")  # what was met, of which there are MET at most
+        return float(np.mean(ndcg(np.take_along_axis(found, behind, axis=1), self.truth, PLACES)))

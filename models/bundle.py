@@ -4,7 +4,7 @@ manifest.json         as_of, made_at, layouts, data versions, and SHA-256 and si
 catalogue.parquet     rows that all other parts count by
 popularity.npz        decayed counts: the baseline and the last fallback
 als/  towers/         retrieval models with their item vectors; als/index: a faster index over ALS's, optional
-neighbours/           each video's nearest videos
+neighbours/           what each video says for others
 index/                optional: a faster index over the towers' item vectors
 exposure.npz          optional: how often each video was shown, and how often that went well
 ranker/               the scoring network
@@ -179,6 +179,7 @@ class Bundle:
             self.als.factors,
             self.towers.items,
             self.popularity,
+            self.neighbours,
             visual if visual.any() else None,
         )
 

@@ -43,6 +43,9 @@ CROSS_SPECS = (
     FeatureSpec("history_strength", "strength", "their mean strength, smoothed"),
     FeatureSpec("hours_idle", LOG_HOURS, "since the viewer's newest engagement"),
     FeatureSpec("visual_similarity", COSINE, "candidate's looks and those of what was liked, mostly today's"),
+    FeatureSpec(
+        "neighbour_votes", "weight", "what all that was liked says for the candidate, by who liked both"
+    ),
 )
 """Of :class:`models.crosses.Crosses`; unknown is NaN."""
 CROSS_NAMES = names_of(CROSS_SPECS)

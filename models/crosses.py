@@ -17,11 +17,14 @@ from numpy.typing import NDArray
 from models.catalogue import Catalogue
 from models.cross_specs import CROSS_NAMES
 from models.history import SECOND, Histories
+from models.neighbours import Neighbours
 from models.popularity import Popularity
 from models.stacked import Vectors
 
 LENGTH = 50
 """Entries of a history that are looked at, the newest."""
+VOTERS = 200
+"""The same where they vote for candidates by who liked both: old entries say much there."""
 RECENT_S = 86_400.0
 """Half-life of an entry's weight in what is called recent, seconds."""
 PRIOR = 1.0
@@ -36,7 +39,7 @@ Column = NDArray[Any]
 class Viewers:
     """What is known of B viewers at the time of their requests; computed once per request.
 
-    histories: [B, L].
+    histories: [B, L], VOTERS long where so much is known.
     als, tower: float32[B, d], the viewers' vectors in each space; zeros for nobody.
     now: int64[B], microseconds since 1970 UTC.
     region: int32[B], rows of ``Popularity.counts``; 0 unknown.
@@ -67,13 +70,14 @@ class Crosses:
     """The models and tables that cross features are read from, all in catalogue rows.
 
     als_items, tower_items: float32[n, d], one vector per video; visual_items the same of length 1 or zeros,
-    None where nobody has looked at the videos.
+    None where nobody has looked at the videos. neighbours: what each video says for others, n rows.
     """
 
     catalogue: Catalogue
     als_items: Vectors
     tower_items: Vectors
     popularity: Popularity
+    neighbours: Neighbours
     visual_items: Vectors | None = None
 
     def __post_init__(self) -> None:
@@ -82,6 +86,7 @@ class Crosses:
             ("tower_items", len(self.tower_items)),
             ("visual_items", len(self.catalogue if self.visual_items is None else self.visual_items)),
             ("popularity", self.popularity.counts.shape[1]),
+            ("neighbours", len(self.neighbours.rows)),
         ):
             if rows != len(self.catalogue):
                 raise ValueError(f"{name} has {rows} rows for a catalogue of {len(self.catalogue)} videos")
@@ -185,6 +190,7 @@ class Crosses:
         yield (history.strength.sum(axis=1) / (entries.sum(axis=1) + PRIOR))[:, None]
         yield _hours_since(entries, history.age_s)[:, None]
         yield self._looks(history, candidates)
+        yield self.neighbours.votes(viewers.histories.newest(VOTERS), candidates)
 
     def _looks(self, history: Histories, candidates: NDArray[np.int32]) -> Column:
         """Mean cosine of the candidates' looks and those of what was liked, mostly of the last day."""

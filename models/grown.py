@@ -92,7 +92,7 @@ class GrownCatalogue(Catalogue):
 class GrownCrosses(Crosses):
     """Those of a grown catalogue; the release's own tables, ``base``, are not made again.
 
-    A late video has no ALS vector, no looks, and the popularity of one that nobody watches.
+    A late video has no ALS vector, no neighbours, no looks, and the popularity of one that nobody watches.
     late_towers: float32[m, d], its vector in the towers' space.
     """
 
@@ -113,6 +113,7 @@ class GrownCrosses(Crosses):
             als_items=unknown(cast(Floats, base.als_items)),
             tower_items=Stacked(cast(Floats, base.tower_items), towers),
             popularity=base.popularity,
+            neighbours=base.neighbours,
             visual_items=None if looks is None else unknown(cast(Floats, looks)),
             base=base,
             late=catalogue.late,

@@ -1,4 +1,8 @@
-"""Each video's nearest videos by who watched both: what "because you watched" is drawn from."""
+"""What watching a video says for others, by who watched both: what "because you watched" is drawn from.
+
+Weights of :mod:`models.item_item` for the videos that most engaged with, cosines for the rest of a catalogue
+that is too large for them.
+"""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -6,20 +10,25 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 
 from models.dataset import Interactions
 from models.files import reading
+from models.history import Histories
+from models.item_item import item_weights
 
 CELLS = 1 << 24
 """Similarities held at once; bounds the memory to about 200 MiB."""
+VOTES = 1 << 21
+"""Sums of votes held at once, 16 MiB."""
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """The k most similar videos of each.
+    """The k videos that each one argues most for.
 
     rows: int32[n, k], best first, -1 pads; never the video itself.
-    scores: float32[n, k], similarity in (0, 1]; 0 pads.
+    scores: float32[n, k], above 0; 0 pads.
     """
 
     rows: NDArray[np.int32]
@@ -32,39 +41,79 @@ class Neighbours:
         n_videos: int,
         *,
         k: int = 100,
+        most: int = 8_192,
+        ridge: float = 12.0,
         shrink: float = 20.0,
         per_user: int = 200,
     ) -> "Neighbours":
-        """Cosine of the columns of √strength, over the newest row of each (user, video) above 0.
+        """From √strength of the newest row of each (user, video) above 0.
 
         Parameters
         ----------
+        most
+            Videos, those that most engaged with, whose weights are found together in most³ operations.
+            The others have the cosine.
+        ridge
+            Of those weights: the greater, the more users it takes to make one.
         shrink
             Added to the product of the norms, so that a few common viewers do not make a perfect match.
         per_user
             Newest engagements of a user that are looked at; bounds the work to users · per_user² pairs.
         """
-        from scipy.sparse import csr_matrix
-
         liked = interactions.where(interactions.newest & (interactions.strength > 0))
         liked = liked.where(liked.start[liked.user + 1] - np.arange(len(liked)) <= per_user)
         weights = np.sqrt(liked.strength, dtype=np.float32)
         matrix = csr_matrix((weights, (liked.user, liked.video)), shape=(interactions.n_users, n_videos))
-        norms = np.sqrt(np.bincount(liked.video, liked.strength, n_videos))
+        engaged = np.bincount(liked.video, minlength=n_videos)
+        often = np.sort(np.argsort(-engaged, kind="stable")[:most])
+        often = often[engaged[often] > 0]
+        found = cls(np.full((n_videos, k), -1, np.int32), np.zeros((n_videos, k), np.float32))
+        weighed = item_weights(matrix[:, often], ridge) if len(often) else ()
+        for video, value in zip(often, weighed, strict=True):
+            found._keep(video, value, often)
+        rest = np.setdiff1d(np.flatnonzero(engaged), often)
+        if len(rest):
+            found._cosines(matrix, rest, shrink)
+        return found
+
+    def _cosines(self, matrix: csr_matrix, videos: NDArray[np.int64], shrink: float) -> None:
+        """Fill the rows of some videos, in place."""
+        norms = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=0)).ravel())
         by_video = matrix.T.tocsr()
-        rows = np.full((n_videos, k), -1, np.int32)
-        scores = np.zeros((n_videos, k), np.float32)
-        step = max(1, CELLS // max(n_videos, 1))
-        for first in range(0, n_videos, step):
-            common = (by_video[first : first + step] @ matrix).tocsr()
-            for at, (start, end) in enumerate(pairwise(common.indptr)):
-                video, other = first + at, common.indices[start:end]
+        step = max(1, CELLS // matrix.shape[1])
+        for some in np.array_split(videos, -(-len(videos) // step)):
+            common = (by_video[some] @ matrix).tocsr()
+            for video, (start, end) in zip(some, pairwise(common.indptr), strict=True):
+                other = common.indices[start:end]
                 value = common.data[start:end] / (norms[video] * norms[other] + shrink)
                 value[other == video] = 0
-                best = _largest(value, other, k)
-                rows[video, : len(best)] = other[best]
-                scores[video, : len(best)] = value[best]
-        return cls(rows, scores)
+                self._keep(video, value, other)
+
+    def _keep(self, video: int, value: NDArray[np.floating], other: NDArray[np.integer]) -> None:
+        """Fill one row with the largest values, in place."""
+        best = _largest(value, other, self.rows.shape[1])
+        self.rows[video, : len(best)] = other[best]
+        self.scores[video, : len(best)] = value[best]
+
+    def votes(self, histories: Histories, candidates: NDArray[np.int32]) -> NDArray[np.float32]:
+        """What the histories of B viewers say for their candidates int32[B, C], float32[B, C].
+
+        The sum over a history of √strength, where that is above 0, times the candidate's score beside it.
+        Rows of n or more, of videos that came later, say and hear nothing.
+        """
+        n, out = len(self.rows), np.empty(candidates.shape, np.float32)
+        weight = np.sqrt(np.where(histories.rows < n, np.maximum(histories.strength, 0), 0))
+        step = max(1, VOTES // n)
+        for at in range(0, len(out), step):
+            some = slice(at, at + step)
+            viewer, entry = np.nonzero(weight[some])
+            past = histories.rows[some][viewer, entry]
+            to = np.maximum(self.rows[past], 0) + (viewer * n)[:, None]  # each viewer has sums of their own
+            votes = self.scores[past] * weight[some][viewer, entry, None]
+            sums = np.bincount(to.ravel(), votes.ravel(), len(weight[some]) * n)
+            asked = np.minimum(candidates[some], n - 1)
+            out[some] = sums[asked + np.arange(len(weight[some]))[:, None] * n]
+        return np.where(candidates < n, out, 0)
 
     def save(self, folder: Path) -> None:
         """Write a folder."""

@@ -11,6 +11,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from models.als import FOLDED
 from models.bundle import Bundle
 from models.crosses import LENGTH
 from models.exposure import Exposure
@@ -73,7 +74,7 @@ class Funnel:
         where = places([viewer.device for viewer in viewers], [viewer.region for viewer in viewers])
         now = np.asarray([viewer.now for viewer in viewers], np.int64)
         tower = bundle.towers.encode(recent, context(now, where))
-        return Crowd(viewers, histories, bundle.als.fold_in(recent), tower)
+        return Crowd(viewers, histories, bundle.als.fold_in(histories.newest(FOLDED)), tower)
 
     def anonymous(self, viewers: Sequence[Viewer]) -> Crowd:
         """Viewers without vectors, for when those cannot be had."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.als import AlsModel
+from models.als import FOLDED, AlsModel
 from models.catalogue import Catalogue
 from models.crosses import LENGTH
 from models.hashing import unit
@@ -42,7 +42,7 @@ class Evidence:
 
     def of_als(self, rows: NDArray[np.int32], viewer: Viewer) -> NDArray[np.int32]:
         """int32[k]: the entry that adds most to each row's score, exactly; -1 where none adds anything."""
-        past = viewer.past.newest(LENGTH)
+        past = viewer.past.newest(FOLDED)
         known = rows < len(self.als.factors)
         votes = np.zeros((len(rows), past.rows.shape[1]), np.float32)
         votes[known] = self.als.contributions(past, rows[known])

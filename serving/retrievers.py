@@ -65,7 +65,7 @@ class BecauseYouWatched:
 
     rows: NDArray[np.int32] | Stacked[np.int32]
     scores: Vectors | Stacked[np.float32]
-    watched: int = 20
+    watched: int = 50
     """Videos of the past that are looked at."""
 
     def retrieve(self, crowd: Crowd, k: int) -> list[Candidates]:

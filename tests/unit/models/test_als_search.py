@@ -31,13 +31,12 @@ def test_trials_are_bounded_repeatable_and_start_with_the_given() -> None:
     changed = [trial.config.regularization for trial in trials[1:4]]
     assert changed == pytest.approx([0.4, 0.2, 0.6])
     assert trials[4].config.alpha == START.alpha / 2
-    assert all(0 <= trial.recall <= 1 for trial in trials)
-    chance = 6 / 60
-    assert best_of(trials) in [trial.config for trial in trials if trial.recall > 2 * chance]
+    assert all(0 <= trial.ndcg <= 1 for trial in trials)
+    assert best_of(trials) == max(trials, key=lambda trial: trial.ndcg).config
 
 
-def test_recall_by_hand() -> None:
-    """One place, so all viewers have the order 0, 1, 2, …; of 20 videos two count, what was met aside."""
+def test_ndcg_by_hand() -> None:
+    """One factor, so all viewers have the order 0, 1, 2, …, what was met aside."""
     factors = np.linspace(1, 0.05, 20, dtype=np.float32)[:, None]
     model = AlsModel(factors, np.ones(20, np.float32), 1.0, AlsConfig(factors=1))
     met, liked = [(0, 1), (1, 0), (2, 5)], [(0, 0), (0, 4), (1, 2), (2, 0)]
@@ -46,8 +45,9 @@ def test_recall_by_hand() -> None:
     ones = np.ones(len(rows), np.float32)
     log = Interactions(user.astype(np.int32), video.astype(np.int32), ts, ones, ones, 3)
     window = Window.of(log, 90, 20)
-    # The first sees 0 and 2 and wanted 0 and 4, the second 1 and 2 and wanted 2, the third 0 and 1 and 0.
-    assert window.recall(model) == pytest.approx((1 / 2 + 1 + 1) / 3)
+    # The first finds what was wanted at places 1 and 4, the second at 2, the third at 1.
+    second, fourth = 1 / np.log2(3), 1 / np.log2(5)
+    assert window.ndcg(model) == pytest.approx(((1 + fourth) / (1 + second) + second + 1) / 3)
 
 
 def test_no_setting_is_tried_twice() -> None:
@@ -58,7 +58,7 @@ def test_no_setting_is_tried_twice() -> None:
 
 
 def test_the_best_is_kept_and_of_equals_the_first() -> None:
-    trials = [Trial(AlsConfig(alpha=alpha), recall) for alpha, recall in ((1, 0.2), (2, 0.5), (3, 0.5))]
+    trials = [Trial(AlsConfig(alpha=alpha), ndcg) for alpha, ndcg in ((1, 0.2), (2, 0.5), (3, 0.5))]
     assert best_of(trials).alpha == 2
 
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from models.catalogue import Catalogue
 from models.cross_specs import CROSS_NAMES
-from models.crosses import Crosses, Viewers
+from models.crosses import LENGTH, Crosses, Viewers
 from models.history import Histories
+from models.neighbours import Neighbours
 from models.popularity import Popularity
 from upnext.contracts import VIDEOS
 
@@ -40,11 +41,12 @@ def catalogue(n: int) -> Catalogue:
 ALS = np.array([[1, 0], [0, 2], [3, 4], [0, 0]], np.float32)
 TOWER = np.array([[1, 0], [0, 1], [0.6, 0.8], [-1, 0]], np.float32)
 COUNTS = np.array([[0, 1, 2, 5], [0, 0, 1, 0]], np.float32)
+NEAR = Neighbours(np.array([[2], [2], [0], [-1]], np.int32), np.array([[0.5], [0.25], [1], [0]], np.float32))
 
 
 @pytest.fixture(scope="module")
 def crosses() -> Crosses:
-    return Crosses(catalogue(4), ALS, TOWER, Popularity(COUNTS, ("br",), as_of=NOW))
+    return Crosses(catalogue(4), ALS, TOWER, Popularity(COUNTS, ("br",), as_of=NOW), NEAR)
 
 
 def viewer(rows: list[int], strength: list[float], hours: list[float], **given: object) -> Viewers:
@@ -116,11 +118,17 @@ def test_the_candidate_itself(crosses: Crosses) -> None:
 
 def test_looks_by_hand() -> None:
     looks = np.array([[1, 0], [0, 1], [0.6, 0.8], [0, 0]], np.float32)
-    crosses = Crosses(catalogue(4), ALS, TOWER, Popularity(COUNTS, ("br",), NOW), looks)
+    crosses = Crosses(catalogue(4), ALS, TOWER, Popularity(COUNTS, ("br",), NOW), NEAR, looks)
     # Liked video 1 a day ago, half its weight left, and video 0 just now; disliked video 2.
     known = viewer([0, 2, 1], [1, -1, 2], [0, 1, 24])
     assert of(crosses, known, 2)["visual_similarity"] == pytest.approx((1 * 0.6 + 1 * 0.8) / 2)
     assert of(crosses, known, 3)["visual_similarity"] == 0
+
+
+def test_votes_come_of_all_that_was_liked(crosses: Crosses) -> None:
+    known = viewer([3] * LENGTH + [0, 1], [1] * LENGTH + [4, 1], [1] * (LENGTH + 2))
+    assert of(crosses, known, 2)["neighbour_votes"] == pytest.approx(2 * 0.5 + 0.25)
+    assert of(crosses, known, 1)["neighbour_votes"] == 0
 
 
 def test_languages_and_regions_by_name(crosses: Crosses) -> None:
@@ -162,7 +170,9 @@ def test_batches_equal_singles_and_nothing_is_infinite(seed: int) -> None:
     rng = np.random.default_rng(seed)
     n = 12
     items = rng.normal(size=(2, n, 2)).astype(np.float32)
-    crosses = Crosses(catalogue(n), items[0], items[1], Popularity(np.ones((2, n), "f4"), ("br",), NOW))
+    near = Neighbours(np.argsort(rng.random((n, n)))[:, :3].astype("i4"), rng.random((n, 3)).astype("f4"))
+    popularity = Popularity(np.ones((2, n), "f4"), ("br",), NOW)
+    crosses = Crosses(catalogue(n), items[0], items[1], popularity, near)
     viewers = random_viewers(5, n, seed)
     candidates = rng.integers(0, n, (5, 7)).astype(np.int32)
     together = crosses.features(viewers, candidates)
@@ -180,4 +190,4 @@ def test_batches_equal_singles_and_nothing_is_infinite(seed: int) -> None:
 
 def test_parts_of_another_catalogue_are_refused() -> None:
     with pytest.raises(ValueError, match="tower_items has 3 rows for a catalogue of 4"):
-        Crosses(catalogue(4), ALS, TOWER[:3], Popularity(COUNTS, ("br",), NOW))
+        Crosses(catalogue(4), ALS, TOWER[:3], Popularity(COUNTS, ("br",), NOW), NEAR)

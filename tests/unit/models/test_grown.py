@@ -10,6 +10,7 @@ from models.catalogue import Catalogue
 from models.crosses import Crosses, Viewers
 from models.grown import GrownCatalogue, GrownCrosses
 from models.history import Histories
+from models.neighbours import Neighbours
 from models.popularity import Popularity
 from models.stacked import Stacked
 from upnext.contracts import VIDEOS
@@ -72,7 +73,9 @@ def test_grown_crosses_are_those_of_the_whole_with_nothing_known_of_the_late(see
     als, towers, looks = (rng.normal(size=(n + m, 3)).astype(np.float32) for _ in range(3))
     als[n:], looks[n:] = 0, 0
     counts = rng.gamma(1, 5, (3, n)).astype(np.float32)
-    base = Crosses(grown.base, als[:n], towers[:n], Popularity(counts, ("NO", "SE"), 0), looks[:n])
+    near = Neighbours(rng.integers(-1, n, (n, 3), np.int32), rng.random((n, 3), np.float32))
+    near.scores[near.rows < 0] = 0
+    base = Crosses(grown.base, als[:n], towers[:n], Popularity(counts, ("NO", "SE"), 0), near, looks[:n])
     crosses = GrownCrosses.joining(base, grown, towers[n:])
     past = Histories.empty(2, 5)
     past.rows[:, :4] = rng.integers(0, n + m, (2, 4))
@@ -87,16 +90,18 @@ def test_grown_crosses_are_those_of_the_whole_with_nothing_known_of_the_late(see
     )
     candidates = rng.integers(0, n + m, (2, 30)).astype(np.int32)
     found = crosses.features(viewers, candidates)
-    of_whole = _whole(whole, als, towers, looks, counts)
+    of_whole = _whole(whole, als, towers, looks, counts, near)
     viewers = Viewers(**{**vars(viewers), "language": of_whole.language_codes(["a", "z"])})
     expected = of_whole.features(viewers, candidates)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
-def _whole(whole, als, towers, looks, counts):  # type: ignore[no-untyped-def]
-    """Crosses of the whole, with the mean counts of the release."""
+def _whole(whole, als, towers, looks, counts, near):  # type: ignore[no-untyped-def]
+    """Crosses of the whole, with the mean counts of the release, and without neighbours of the late."""
+    late = ((0, len(whole) - len(near.rows)), (0, 0))
+    near = Neighbours(np.pad(near.rows, late, constant_values=-1), np.pad(near.scores, late))
     padded = np.pad(counts, ((0, 0), (0, len(whole) - counts.shape[1])))
-    made = Crosses(whole, als, towers, Popularity(padded, ("NO", "SE"), 0), looks)
+    made = Crosses(whole, als, towers, Popularity(padded, ("NO", "SE"), 0), near, looks)
     vars(made)["_mean_counts"] = counts.mean(axis=1, keepdims=True)
     return made
 

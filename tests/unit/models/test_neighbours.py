@@ -1,4 +1,4 @@
-"""Neighbours against a brute-force cosine."""
+"""Neighbours against ridge regressions, one for each video, and a brute-force cosine."""
 
 from pathlib import Path
 
@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from models.dataset import Interactions
+from models.history import Histories
 from models.neighbours import Neighbours
 from upnext.errors import CorruptData, MissingData
 
 USERS, VIDEOS = 30, 12
+RIDGE = 2.0
 
 
 def log() -> Interactions:
@@ -21,31 +23,83 @@ def log() -> Interactions:
     return Interactions(user, video, video.astype(np.int64), strength, strength, USERS)
 
 
-def similarities(shrink: float) -> np.ndarray:
-    rated = np.zeros((USERS, VIDEOS))
-    rated[log().user, log().video] = np.sqrt(np.maximum(log().strength, 0))
-    product = rated.T @ rated
+def rated() -> np.ndarray:
+    out = np.zeros((USERS, VIDEOS))
+    out[log().user, log().video] = np.sqrt(np.maximum(log().strength, 0))
+    return out
+
+
+def cosines(shrink: float) -> np.ndarray:
+    product = rated().T @ rated()
     norms = np.sqrt(np.diag(product))
     np.fill_diagonal(product, 0)
     return product / (np.outer(norms, norms) + shrink)
 
 
-@pytest.mark.parametrize("cells", [12, 1 << 24])
-def test_equal_to_brute_force(cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.neighbours.CELLS", cells)
-    found = Neighbours.fit(log(), VIDEOS, k=4, shrink=2.0)
-    expected = similarities(2.0)
-    for video in range(VIDEOS):
-        best = [other for other in np.argsort(-expected[video]) if expected[video, other] > 0][:4]
-        assert found.rows[video].tolist() == best + [-1] * (4 - len(best))
-        np.testing.assert_allclose(found.scores[video, : len(best)], expected[video, best], rtol=1e-5)
+def regressions(videos: np.ndarray) -> np.ndarray:
+    """Each of some videos told from the others of them, users of whom much is known weighing less."""
+    known = rated()[:, videos]
+    known /= np.maximum(np.sqrt(known.sum(axis=1, keepdims=True)), 1e-9)
+    out = np.zeros((VIDEOS, VIDEOS))
+    for place, video in enumerate(videos):
+        rest = np.delete(known, place, axis=1)
+        ridge = RIDGE * np.eye(len(videos) - 1)
+        weights = np.linalg.solve(rest.T @ rest + ridge, rest.T @ known[:, place])
+        out[np.delete(videos, place), video] = weights
+    return out
+
+
+def require(found: Neighbours, expected: np.ndarray, videos: np.ndarray) -> None:
+    k = found.rows.shape[1]
+    for video in videos:
+        best = [other for other in np.argsort(-expected[video]) if expected[video, other] > 0][:k]
+        assert found.rows[video].tolist() == best + [-1] * (k - len(best))
+        np.testing.assert_allclose(found.scores[video, : len(best)], expected[video, best], rtol=1e-4)
+
+
+@pytest.mark.parametrize("block", [5, 1_024])
+def test_weights_are_those_of_regressions(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.item_item.BLOCK", block)
+    found = Neighbours.fit(log(), VIDEOS, k=4, ridge=RIDGE)
+    require(found, regressions(np.arange(11)), np.arange(11))
     assert found.rows[11].tolist() == [-1] * 4
     assert not found.scores[11].any()
+
+
+@pytest.mark.parametrize("cells", [12, 1 << 24])
+def test_what_few_engaged_with_has_cosines(cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.neighbours.CELLS", cells)
+    found = Neighbours.fit(log(), VIDEOS, k=4, most=6, ridge=RIDGE, shrink=2.0)
+    engaged = (rated() > 0).sum(axis=0)
+    often = np.sort(np.argsort(-engaged, kind="stable")[:6])
+    require(found, regressions(often), often)
+    require(found, cosines(2.0), np.setdiff1d(np.arange(11), often))
+    assert found.rows[11].tolist() == [-1] * 4
 
 
 def test_only_the_newest_of_a_user_count() -> None:
     found = Neighbours.fit(log(), VIDEOS, k=VIDEOS, per_user=1)
     assert (found.rows == -1).all()
+
+
+def test_nobody_liked_anything() -> None:
+    nothing = log().where(np.zeros(len(log()), np.bool_))
+    assert (Neighbours.fit(nothing, VIDEOS, k=3).rows == -1).all()
+
+
+@pytest.mark.parametrize("held", [1, 1 << 21])
+def test_votes_by_hand(held: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.neighbours.VOTES", held)
+    rows = np.array([[2, 1], [2, -1], [0, -1], [-1, -1]], np.int32)
+    scores = np.array([[0.5, 0.25], [0.125, 0], [1, 0], [0, 0]], np.float32)
+    histories = Histories(
+        np.array([[0, 1, 3], [2, 0, -1], [-1, -1, -1]], np.int32),
+        np.array([[4, 1, 1], [-1, 1, 0], [0, 0, 0]], np.float32),
+        np.zeros((3, 3), np.float32),
+    )
+    found = Neighbours(rows, scores).votes(histories, np.array([[2, 1, 0], [1, 2, 0], [0, 1, 2]], np.int32))
+    # The first likes video 0 twice as much as video 1; the second turned video 2 down.
+    assert found.tolist() == [[2 * 0.5 + 0.125, 2 * 0.25, 0], [0.25, 0.5, 0], [0, 0, 0]]
 
 
 def test_save_and_load(tmp_path: Path) -> None:
