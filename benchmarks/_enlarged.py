@@ -33,6 +33,8 @@ from upnext.times import microseconds
 
 NOISE = 0.3
 """Length of what is added to a vector, as a share of its own."""
+TASTES = 3
+"""Videos that a user's past is around."""
 WRITTEN = 50_000
 """Rows written to a store at once."""
 
@@ -54,7 +56,8 @@ def enlarge(bundle: Bundle, videos: int, out: Path, seed: int = 0) -> Path:
         items=_moved(bundle.towers.items[source], rng),
         embeddings=_moved(bundle.towers.embeddings[source], rng),
     ).with_popularity(popularity.scores())
-    asking = _some_pasts(videos, int(towers.meta["length"]), rng)
+    near = _neighbours(bundle.neighbours, source, rng)
+    asking = _some_pasts(near, int(towers.meta["length"]), rng)
     exposure = Exposure(bundle.exposure.impressions[source], bundle.exposure.successes[source])
     with TemporaryDirectory(dir=out.parent) as folder:
         work = Path(folder)
@@ -63,7 +66,7 @@ def enlarge(bundle: Bundle, videos: int, out: Path, seed: int = 0) -> Path:
         exposure.save(work / "exposure.npz")
         als.save(work / "als")
         towers.save(work / "towers")
-        _neighbours(bundle.neighbours, source, rng).save(work / "neighbours")
+        near.save(work / "neighbours")
         build_index(als.factors, als.fold_in(asking)).save(work / "als" / "index")
         build_index(towers.items, towers.encode(asking)).save(work / "index")
         np.save(work / "video_features.npy", bundle.video_features[source])
@@ -92,7 +95,7 @@ def fill_stores(
         for start in range(0, active, WRITTEN):
             part = ids[start : min(start + WRITTEN, active)]
             stores.profiles.put(_profiles(part, bundle.popularity.regions, rng))
-            stores.history.add(_pasts(part, bundle.catalogue, now, rng))
+            stores.history.add(_pasts(part, bundle, now, rng))
     write_rows(
         settings.state,
         VIDEO_VIEW,
@@ -136,13 +139,17 @@ def _neighbours(small: Neighbours, source: NDArray[np.int64], rng: np.random.Gen
     return Neighbours(rows, small.scores[source])
 
 
-def _some_pasts(videos: int, length: int, rng: np.random.Generator, viewers: int = 512) -> Histories:
-    shape = (viewers, length)
-    return Histories(
-        rng.integers(0, videos, shape, dtype=np.int32),
-        np.ones(shape, np.float32),
-        np.sort(rng.exponential(86_400, shape).astype(np.float32), axis=1),
-    )
+def _watched(near: Neighbours, viewers: int, length: int, rng: np.random.Generator) -> NDArray[np.int32]:
+    """int32[viewers, length], rows: what others watched who watched the same few videos."""
+    favourites = rng.integers(0, len(near.rows), (viewers, TASTES), dtype=np.int32)
+    seeds = np.take_along_axis(favourites, rng.integers(0, TASTES, (viewers, length)), axis=1)
+    found = near.rows[seeds, rng.integers(0, near.rows.shape[1], (viewers, length))]
+    return np.where(found >= 0, found, seeds)
+
+
+def _some_pasts(near: Neighbours, length: int, rng: np.random.Generator, viewers: int = 512) -> Histories:
+    age_s = np.sort(rng.exponential(86_400, (viewers, length)).astype(np.float32), axis=1)
+    return Histories(_watched(near, viewers, length, rng), np.ones((viewers, length), np.float32), age_s)
 
 
 def _profiles(ids: list[str], regions: tuple[str, ...], rng: np.random.Generator) -> pa.Table:
@@ -150,13 +157,14 @@ def _profiles(ids: list[str], regions: tuple[str, ...], rng: np.random.Generator
     return pa.table([named.get(field.name, [None] * len(ids)) for field in USERS], schema=USERS)
 
 
-def _pasts(ids: list[str], catalogue: Catalogue, now: int, rng: np.random.Generator) -> pa.Table:
+def _pasts(ids: list[str], bundle: Bundle, now: int, rng: np.random.Generator) -> pa.Table:
     """A few dozen watches of each user, within the last days."""
-    counts = rng.integers(5, 60, len(ids))
-    users = np.repeat(np.asarray(ids), counts)
-    videos = rng.integers(0, len(catalogue), len(users))
+    catalogue, most = bundle.catalogue, 60
+    there = np.arange(most) < rng.integers(5, most, (len(ids), 1))
+    users = np.repeat(np.asarray(ids), there.sum(axis=1))
+    videos = _watched(bundle.neighbours, len(ids), most, rng)[there]
     columns = {
-        "event_id": np.char.add("past-", np.arange(len(users)).astype(str)) if len(users) else [],
+        "event_id": np.char.add(np.char.add(users, "-"), np.arange(len(users)).astype(str)),
         "user_id": users,
         "event_type": np.full(len(users), "watch"),
         "video_id": catalogue.ids[videos],
