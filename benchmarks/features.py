@@ -35,7 +35,8 @@ CANDIDATES, WIDTH = 1_000, 200
 LAYOUT = FeatureLayout.of([f"f{number:03d}" for number in range(WIDTH)], "float16")
 RAW = LAYOUT.size - HEADER
 NEW = datetime(2026, 1, 1, tzinfo=UTC)
-NEAR_MB = 256
+NEAR_MB = 448
+"""What serving keeps of videos by default."""
 WARM_UP = 20_000
 """Requests before the near cache is timed, as a process has had that runs for long: four minutes of eighty a
 second, in which its 581,000 slots fill."""
@@ -154,7 +155,7 @@ def redis_by_id(report: Report, redis: RedisFeatures, server: RedisServer, asked
 
 
 def near_cache(report: Report, redis: RedisFeatures, asked: Callable[[], Ids], times: int) -> None:
-    near = PackedFeatures(redis, {VIEW: LAYOUT}, near_mb=NEAR_MB)
+    near = PackedFeatures(redis, {VIEW: LAYOUT}, near_mb={VIEW: NEAR_MB})
     uncached, cache = PackedFeatures(redis, {VIEW: LAYOUT}), near.near[VIEW]
     cache.await_vouched(5.0)
     for _ in range(WARM_UP):  # until what is near is what traffic asks for

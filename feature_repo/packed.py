@@ -54,7 +54,7 @@ class PackedFeatures:
         *,
         now: Callable[[], int] = wall_us,
         on_lack: Callable[[str, str, int], None] = lambda view, why, number: None,
-        near_mb: int = 0,
+        near_mb: Mapping[str, int] | None = None,
     ) -> None:
         """
         Parameters
@@ -64,8 +64,8 @@ class PackedFeatures:
         on_lack
             Hears view, reason and number of values that could not be used.
         near_mb
-            Megabytes per view of what was read lately, kept in this process; only for a port that tells
-            what has changed.
+            View -> megabytes of what was read of it lately, kept in this process; only for a port that
+            tells what has changed.
         """
         self.layouts = dict(layouts)
         self.lacks: Counter[tuple[str, str]] = Counter()
@@ -80,9 +80,9 @@ class PackedFeatures:
             for view, layout in self.layouts.items()
         }
         self.near: dict[str, NearCache] = {}
-        if near_mb and isinstance(port, Follows):
-            for view, layout in self.layouts.items():
-                cache = NearCache.of(near_mb, layout.size)
+        if isinstance(port, Follows):
+            for view, megabytes in (near_mb or {}).items():
+                cache = NearCache.of(megabytes, self.layouts[view].size)
                 cache.follow(port.follow(self._keys[view], cache))
                 self.near[view] = cache
 

@@ -76,7 +76,7 @@ class Engine:
         rows
             State folder where newer video features appear.
         near_mb
-            As in PackedFeatures.
+            Megabytes kept in this process of what the online store said of videos and users.
         uploads
             Videos that came after the release; none by default.
         on_standing
@@ -160,7 +160,7 @@ class Engine:
             {view: bundle.manifest.layouts[view] for view in (USER_VIEW, VIDEO_VIEW)},
             now=lambda: microseconds(clock.now()),
             on_lack=self.telemetry.lack,
-            near_mb=self._near_mb,
+            near_mb=_shared_out(self._near_mb),
         )
         try:
             return self._load(bundle, version, clock, features)
@@ -415,3 +415,8 @@ class Engine:
     def _rank(self, funnel: Funnel, crowd: Crowd, pool: Pool, trace: Trace) -> Ranked | None:
         part = {"ranker": lambda: funnel.ranker.rank(crowd, pool.rows)}
         return self._deadlines.gather(part, self._config.limits.rank_s, trace).get("ranker")
+
+
+def _shared_out(near_mb: int) -> dict[str, int]:
+    """Megabytes by view: a request reads a thousand videos and one user."""
+    return {VIDEO_VIEW: near_mb - near_mb // 8, USER_VIEW: near_mb // 8} if near_mb else {}

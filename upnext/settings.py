@@ -63,8 +63,8 @@ class Settings(BaseSettings):
     """Days that an event stays in the log; an older one is refused."""
     history_days: int = Field(default=90, gt=0)
     """Days after which a watched video is forgotten."""
-    near_cache_mb: int = Field(default=256, ge=0)
-    """Megabytes per feature view that serving keeps of what it read from Redis; 0 keeps nothing."""
+    near_cache_mb: int = Field(default=512, ge=0)
+    """Megabytes that serving keeps of what it read from Redis, mostly of videos; 0 keeps nothing."""
     feature_log_share: float = Field(default=1.0, ge=0, le=1)
     """Share of the answers whose features are logged."""
     traces_endpoint: str = ""

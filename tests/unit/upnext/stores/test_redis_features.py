@@ -45,7 +45,7 @@ def proxy(redis_server: RedisServer) -> Iterator[StallingProxy]:
 def near(proxy: StallingProxy) -> Iterator[PackedFeatures]:
     """Features behind the near cache, all of it through the proxy."""
     store = RedisFeatures(f"redis://127.0.0.1:{proxy.port}/0?socket_timeout=10")
-    features = PackedFeatures(store, {"view": LAYOUT}, near_mb=1)
+    features = PackedFeatures(store, {"view": LAYOUT}, near_mb={"view": 1})
     yield features
     proxy.flow()
     features.close()
