@@ -76,6 +76,7 @@ class Loaded:
     def warm(self) -> None:
         """Run the whole funnel once without deadlines, so that the first viewer does not wait for tables."""
         funnel, now = self.funnel, microseconds(self.clock.now())
+        funnel.trending.prime()
         past = Histories.empty(1, SEEN)
         videos = len(self.bundle.catalogue)
         past.rows[0, : min(5, videos)] = np.arange(min(5, videos))

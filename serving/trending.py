@@ -21,6 +21,8 @@ WEIGHTS: Mapping[str, float] = {"click": CLICK_STRENGTH, "like": 1.0, "share": 1
 """What an event counts at age 0; a watch counts its watch fraction."""
 
 Counts = dict[int, dict[str, dict[str, float]]]
+Top = tuple[NDArray[np.int32], NDArray[np.float32]]
+"""Rows, best first, and their scores."""
 
 
 @dataclass
@@ -105,8 +107,9 @@ class Trending:
     tops: dict[str, tuple[NDArray[np.int32], NDArray[np.float32], int, float]] = field(
         default_factory=dict, repr=False
     )
+    _of_release: dict[str, Top] = field(default_factory=dict, repr=False)
 
-    def top(self, region: str | None) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    def top(self, region: str | None) -> Top:
         """Rows int32[≤ depth], best first, and scores float32; of everywhere where the region is unknown."""
         key = region if region and self.knows(region) else EVERYWHERE
         version, now = self.live.version, self.clock()
@@ -118,20 +121,44 @@ class Trending:
     def knows(self, region: str) -> bool:
         return region in self.popularity.regions or region in self.live.regions
 
-    def _compute(self, key: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        counted = key == EVERYWHERE or key in self.popularity.regions
-        scores = np.zeros(len(self.catalogue), np.float32)
-        if counted:
-            known = self.popularity.scores(key or None)
-            scores[: len(known)] = known
+    def prime(self) -> None:
+        """Have the lists of all regions at hand before the first request asks."""
+        for region in (None, *self.popularity.regions):
+            self.top(region)
+
+    def _compute(self, key: str) -> Top:
+        """The best of what the release counted and of what came in since: as engagement only adds, no other
+        video can be among them."""
+        rows, scores = self._release_top(key)
         live = self.live.since(self.popularity.as_of, self.popularity.half_life_h, key)
-        if live:
-            rows = self.catalogue.rows(list(live))
-            weights = np.fromiter(live.values(), np.float32, len(live))
-            scores[rows[rows >= 0]] += weights[rows >= 0]
-        scores[~self.catalogue.active] = 0
-        k = min(self.depth, len(scores))
-        best = np.argpartition(-scores, k - 1)[:k] if k else np.empty(0, np.int64)
-        best = best[np.lexsort((best, -scores[best]))]
-        best = best[scores[best] > 0]
-        return best.astype(np.int32), scores[best]
+        if not live:
+            return rows, scores
+        moved = self.catalogue.rows(list(live))
+        may = (moved >= 0) & self.catalogue.active[moved]
+        moved, added = moved[may], np.fromiter(live.values(), np.float32, len(live))[may]
+        counted = self._counted(key)
+        known = moved < len(counted)
+        added[known] += counted[moved[known]]
+        still = ~np.isin(rows, moved)
+        return _best(np.concatenate([rows[still], moved]), np.concatenate([scores[still], added]), self.depth)
+
+    def _release_top(self, key: str) -> Top:
+        if key not in self._of_release:
+            counted = self._counted(key)
+            scores = np.where(self.catalogue.active[: len(counted)], counted, 0)
+            k = min(self.depth, len(scores))
+            near = np.argpartition(-scores, k - 1)[:k] if k else np.empty(0, np.int64)
+            self._of_release[key] = _best(near, scores[near], self.depth)
+        return self._of_release[key]
+
+    def _counted(self, key: str) -> NDArray[np.float32]:
+        """float32[n], what the release counted of its videos; nothing for a region that it does not know."""
+        known = key == EVERYWHERE or key in self.popularity.regions
+        return self.popularity.scores(key or None) if known else np.empty(0, np.float32)
+
+
+def _best(rows: NDArray[np.integer], scores: NDArray[np.float32], depth: int) -> Top:
+    """Those above 0, best first, equal ones by row."""
+    best = np.lexsort((rows, -scores))[:depth]
+    best = best[scores[best] > 0]
+    return rows[best].astype(np.int32), scores[best]

@@ -59,6 +59,7 @@ def test_a_request_has_a_span_with_its_stages_and_these_their_parts(client, span
         "viewer": {"history", "profile", "user_features"},
         "retrieve": {"viewer_vectors", *RETRIEVERS},
         "rank": {"ranker"},
+        "ranker": {"video_features"},
     }
     assert all(root.start_time <= span.start_time and span.end_time <= root.end_time for span in spans())
 
