@@ -134,8 +134,8 @@ def test_a_candidate_and_a_champion_of_the_same_models_are_the_same(
     data = SimpleNamespace(split=split, catalogue=own.catalogue)
     monkeypatch.setattr(release.Dataset, "load", lambda folder: data)
     places = {
-        "als": "als/model",
-        "neighbours": "als/neighbours",
+        "als": "als/served/model",
+        "neighbours": "als/served/neighbours",
         "towers": "two_tower/model",
         "ranker": "ranker/model",
     }
