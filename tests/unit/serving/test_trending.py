@@ -1,4 +1,4 @@
-"""Trending counts what came in since on top of what the release counted: held to a plain sum over all videos."""
+"""Trending counts what came in since upon what the release counted: held to a plain sum over all videos."""
 
 import numpy as np
 import pyarrow as pa
