@@ -11,8 +11,8 @@ from feature_repo.specs import VIDEO_VIEW
 from feature_repo.vectors import VideoVectors
 from models.catalogue import Catalogue
 from models.layout import FeatureLayout
+from upnext.times import HOUR_US
 
-HOUR_US = 3_600_000_000
 UNSEEN = ("impressions_30d", "watches_30d")
 """Features that are 0 for a video that nobody was shown."""
 NEWEST = 20_000
