@@ -37,9 +37,6 @@ RAW = LAYOUT.size - HEADER
 NEW = datetime(2026, 1, 1, tzinfo=UTC)
 NEAR_MB = 448
 """What serving keeps of videos by default."""
-WARM_UP = 20_000
-"""Requests before the near cache is timed, as a process has had that runs for long: four minutes of eighty a
-second, in which its 581,000 slots fill."""
 SETTLED = 0.001
 """Share of more hits, in ten thousand requests, below which a near cache is warm."""
 Ids = list[str]
@@ -176,7 +173,7 @@ def near_cache(report: Report, redis: RedisFeatures, asked: Callable[[], Ids], t
 
 
 def _warm(near: PackedFeatures, asked: Callable[[], Ids]) -> None:
-    """Until what is near is what traffic asks for, as in a process that runs for long: until it hardly grows."""
+    """Ask until what is found near hardly grows any more, as in a process that runs for long."""
     found, counts = -1.0, near.near[VIEW].counts
     while True:
         before = counts.copy()
