@@ -11,6 +11,8 @@ from uuid import uuid4
 import orjson
 from starlette.datastructures import MutableHeaders
 
+from serving.statuses import route_of
+
 OURS = ("serving", "feature_repo", "models", "upnext")
 """Packages whose loggers this is about; other libraries' go where BentoML sends them."""
 REQUEST_ID = "X-Request-ID"
@@ -86,8 +88,7 @@ class Named:
         try:
             await self._app(scope, receive, telling)
         except Exception:
-            route = getattr(scope.get("route"), "path", "unknown")
-            log.exception("%s %s failed", scope["method"], route)
+            log.exception("%s %s failed", scope["method"], route_of(scope))
             raise
         finally:
             _request_id.reset(token)

@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import CounterMetricFamily, Metric
 
 from feature_repo.near_cache import NearCache
+from serving.statuses import answer, route_of
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
@@ -130,22 +131,4 @@ class Counted:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = False
-
-        def count(status: int) -> None:
-            route = scope.get("route")
-            self._answered(route.path if route else "unknown", status)
-
-        async def counting(message: Any) -> None:
-            nonlocal started
-            if message["type"] == "http.response.start":
-                started = True
-                count(message["status"])
-            await send(message)
-
-        try:
-            await self._app(scope, receive, counting)
-        except Exception:
-            if not started:
-                count(500)  # which is answered further out
-            raise
+        await answer(self._app, scope, receive, send, lambda status: self._answered(route_of(scope), status))

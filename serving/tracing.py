@@ -7,12 +7,14 @@ users or sessions, no paths, no queries, no texts of errors.
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar, copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from serving.statuses import answer, route_of
 from upnext import __version__
 from upnext.errors import ReleaseError
 from upnext.settings import Settings
@@ -87,35 +89,19 @@ class Traced:
                 record_exception=False,
                 set_status_on_exception=False,
             ) as span:
-                await self._answer(span, scope, receive, send)
+                await answer(self._app, scope, receive, send, partial(_tell, span, scope))
         finally:
             _tracer.reset(token)
 
-    async def _answer(self, span: Span, scope: Any, receive: Any, send: Any) -> None:
-        started = False
 
-        def told(status: int) -> None:
-            nonlocal started
-            started = True
-            route = getattr(scope.get("route"), "path", "unknown")
-            span.update_name(f"{scope['method']} {route}")
-            span.set_attribute("http.request.method", scope["method"])
-            span.set_attribute("http.route", route)
-            span.set_attribute("http.response.status_code", status)
-            if status >= 500:
-                span.set_status(StatusCode.ERROR)
-
-        async def telling(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                told(message["status"])
-            await send(message)
-
-        try:
-            await self._app(scope, receive, telling)
-        except Exception:
-            if not started:
-                told(500)  # which is answered further out
-            raise
+def _tell(span: Span, scope: Any, status: int) -> None:
+    route = route_of(scope)
+    span.update_name(f"{scope['method']} {route}")
+    span.set_attribute("http.request.method", scope["method"])
+    span.set_attribute("http.route", route)
+    span.set_attribute("http.response.status_code", status)
+    if status >= 500:
+        span.set_status(StatusCode.ERROR)
 
 
 def span(name: str) -> AbstractContextManager[object]:
