@@ -18,7 +18,7 @@ from time import monotonic, perf_counter
 from typing import Any, Generic, TypeVar
 
 from serving.breakers import BreakerOpen, Guarded, State
-from serving.tracing import carried, skipped, span
+from serving.tracing import skipped, span, spanned
 from upnext.errors import UpnextError
 
 T = TypeVar("T")
@@ -136,7 +136,7 @@ class Deadlines:
     def _submit(self, name: str, part: Callable[[], T], trace: Trace) -> Future[T]:
         context = copy_context()
         context.run(_CURRENT.set, trace)
-        return self._pool.submit(context.run(carried, name, part))
+        return self._pool.submit(context.run, spanned, name, part)
 
     def _abandon(self, name: str, future: Future[Any]) -> None:
         if future.cancel():

@@ -43,7 +43,7 @@ from serving.trending import LiveCounts
 from serving.uploads import Uploads
 from serving.video_features import FreshFeatures
 from serving.viewer import Crowd, Viewer, ViewerStores, put_together
-from upnext.errors import NotFound, ReleaseError, StoreError
+from upnext.errors import NotFound, ReleaseError, StoreError, UpnextError
 from upnext.ports import OnlineFeatures, Profiles, WatchHistory
 from upnext.times import microseconds
 
@@ -122,14 +122,13 @@ class Engine:
     def use(self, bundle: Bundle, version: str) -> None:
         """Make a bundle the one that answers, after it answered once for nobody in particular."""
         growth = self.growth(bundle, version)
-        loaded = growth.base
         with self._growing:
             try:
                 if self._uploads is not None:
                     self._uploads.refresh()
-                loaded = growth.now()
-            except Exception as error:  # new videos may wait, a release does not
-                log.warning("videos newer than release %s are not served: %s", version, error)
+            except UpnextError as error:  # new videos may wait, a release does not
+                log.warning("no word of videos newer than release %s: %s", version, error)
+            loaded = _grown(growth)
             before, self._current, self._growth = self._current, loaded, growth
         self.telemetry.near.caches = loaded.features.near
         if before is not None:
@@ -148,7 +147,7 @@ class Engine:
     def growth(self, bundle: Bundle, version: str) -> Growth:
         """A bundle as :meth:`prepare` has it, to be grown by videos that came after it."""
         if self._uploads is not None:
-            self._uploads.since(bundle.manifest.as_of)
+            self._uploads.follow(bundle.catalogue, bundle.manifest.as_of)
         loaded = self.prepare(bundle, version)
         return Growth(loaded, self._uploads, self.exposure, self.streams, self._on_standing)
 
@@ -197,7 +196,7 @@ class Engine:
         with self._growing:
             if self._growth is not None:
                 self._growth.configure(config)
-                self._current = self._growth.now()
+                self._current = _grown(self._growth)
 
     def count_live(self, events: pa.Table) -> None:
         """Count events (in the release's time) towards all that is kept in memory."""
@@ -415,6 +414,15 @@ class Engine:
     def _rank(self, funnel: Funnel, crowd: Crowd, pool: Pool, trace: Trace) -> Ranked | None:
         part = {"ranker": lambda: funnel.ranker.rank(crowd, pool.rows)}
         return self._deadlines.gather(part, self._config.limits.rank_s, trace).get("ranker")
+
+
+def _grown(growth: Growth) -> Loaded:
+    """The release with the videos that came after it; without them where they can't be taken in."""
+    try:
+        return growth.now()
+    except Exception as error:  # whatever is wrong with them, the release serves
+        log.warning("videos newer than release %s are not served: %s", growth.base.version, error)
+        return growth.base
 
 
 def _shared_out(near_mb: int) -> dict[str, int]:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from models.catalogue import Catalogue
 from models.exposure import LONG, Exposure
 from models.history import watch_fraction
+from upnext.times import HOUR_US
 
-HOUR_US = 3_600_000_000
 KEPT_HOURS = 24 * 7
 
 
@@ -96,7 +96,6 @@ class LiveExposure:
                     tally[0], tally[1] = tally[0] + shown, tally[1] + well
             for old in [hour for hour in self.hours if hour < max(self.hours) - KEPT_HOURS]:
                 del self.hours[old]
-            self._followed = [each for each in self._followed if each.exposure() is not None]
             for each in self._followed:
                 each.count(fresh)
 
@@ -109,7 +108,7 @@ class LiveExposure:
         followed = _Followed(ref(made), base, catalogue, as_of // HOUR_US)
         with self._lock:
             followed.count(self.hours)
-            self._followed.append(followed)
+            self._followed = [each for each in self._followed if each.exposure() is not None] + [followed]
         return made
 
     def state(self) -> dict[str, object]:

@@ -1,13 +1,14 @@
 """Everything that runs in one serving process: engine, live consumer, impression log, release watcher."""
 
 import logging
-from collections.abc import Callable
+from collections import ChainMap
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from threading import Event as Flag
 from threading import Thread
-from typing import Any
+from typing import Any, Protocol
 
 from models.bundle import Bundle
 from serving.ads import open_ads
@@ -44,6 +45,14 @@ INTAKE_S = 5.0
 EXPERIMENTS_S = 2.0
 """Seconds between looks at the definitions of experiments, and writes of exposures."""
 log = logging.getLogger(__name__)
+
+
+class Memory(Protocol):
+    """What this process remembers of people."""
+
+    def ids(self) -> Iterable[str]: ...
+
+    def forget(self, user_id: str, /) -> int: ...
 
 
 @dataclass
@@ -151,11 +160,13 @@ class Server:
             {
                 "keys": self.guard.refresh,
                 "barred videos": self.barred.refresh,
-                "erasures": self._reread,
             }
         )
-        self.renewal = Upkeep({"new videos": self.engine.renew})
+        self.renewal = Upkeep({"new videos": self.engine.renew}, "renewal")
         """On its own: thousands of uploads at once take seconds, for which no revoked key may wait."""
+        self.erasures = Upkeep({"erasures": self._reread}, "erasures")
+        """On its own: it waits for exposures that are being written."""
+        self._upkeeps = (self.upkeep, self.erasures, self.renewal)
         self.impressions = ImpressionLog(
             stores.event_log,
             stores.feature_log,
@@ -184,8 +195,8 @@ class Server:
 
     def start(self) -> None:
         """Load the release, go on with the log where the last snapshot ended, write impressions."""
-        self.upkeep.start()
-        self.renewal.start()
+        for each in self._upkeeps:
+            each.start()
         self.impressions.start()
         self._spawn("releases", self._watch)
         self._spawn("experiments", self._experiment)
@@ -195,8 +206,8 @@ class Server:
         self._stop.set()
         for thread in self._threads:
             thread.join(timeout=10)
-        self.upkeep.stop()
-        self.renewal.stop()
+        for each in self._upkeeps:
+            each.stop()
         self.impressions.stop()
         self.look_at_experiments()
         self.live.stop()
@@ -259,17 +270,19 @@ class Server:
             "funnel.json": self.config.failing,
             "experiments": self.engine.experiments.failing,
         }
-        return {part: why for part, why in found.items() if why} | self.upkeep.failing | self.renewal.failing
+        tasks = [each.failing for each in self._upkeeps]
+        return dict(ChainMap({part: why for part, why in found.items() if why}, *tasks))
 
     def _reread(self) -> None:
         """Take over the register, and forget whom another process has erased since."""
         before, self.erased = self.erased, Erased.read(self.stores.erasures, self.settings)
         if self.erased.times != before.times:
-            self.live.paused(lambda: self._forget_since(before))
+            counted: Sequence[Memory] = (self.engine.shown, self.engine.streams.users)
+            self.live.paused(lambda: self._forget_since(before, counted))
+            self._forget_since(before, [self.engine.experiments])
 
-    def _forget_since(self, before: Erased) -> None:
-        engine = self.engine
-        for memory in (engine.shown, engine.streams.users, engine.experiments):
+    def _forget_since(self, before: Erased, memories: Sequence[Memory]) -> None:
+        for memory in memories:
             for user_id in memory.ids():
                 if self.erased.at(user_id) != before.at(user_id):
                     memory.forget(user_id)

@@ -6,7 +6,7 @@ users or sessions, no paths, no queries, no texts of errors.
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from contextvars import ContextVar, copy_context
+from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -110,15 +110,10 @@ def span(name: str) -> AbstractContextManager[object]:
     return nullcontext() if tracer is None else _span(tracer, name)
 
 
-def carried(name: str, part: Callable[[], T]) -> Callable[[], T]:
-    """A part for another thread, which knows there what is known here, its span below the current one."""
-    context = copy_context()
-
-    def run() -> T:
-        with span(name):
-            return part()
-
-    return lambda: context.run(run)
+def spanned(name: str, part: Callable[[], T]) -> T:
+    """What a part gives, in a span of its own."""
+    with span(name):
+        return part()
 
 
 def note(**attributes: str | int | float) -> None:

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from models.catalogue import Catalogue
 from models.history import CLICK_STRENGTH, watch_fraction
 from models.popularity import Popularity
+from serving.exposure import KEPT_HOURS
 from upnext.times import HOUR_US
 
 EVERYWHERE = ""
-KEPT_HOURS = 24 * 7
 WEIGHTS: Mapping[str, float] = {"click": CLICK_STRENGTH, "like": 1.0, "share": 1.0}
 """What an event counts at age 0; a watch counts its watch fraction."""
 

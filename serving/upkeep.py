@@ -15,6 +15,7 @@ class Upkeep:
     """Runs each task in turn, again and again; one that fails is told of and tried again."""
 
     tasks: Mapping[str, Callable[[], None]]
+    name: str = "upkeep"
     every_s: float = EVERY_S
     failing: dict[str, str] = field(default_factory=dict)
     """Task -> why it failed the last time."""
@@ -35,7 +36,7 @@ class Upkeep:
     def start(self) -> None:
         """Run all once, then go on in a thread."""
         self.once()
-        self._thread = Thread(target=self._run, name="upkeep", daemon=True)
+        self._thread = Thread(target=self._run, name=self.name, daemon=True)
         self._thread.start()
 
     def stop(self) -> None:

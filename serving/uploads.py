@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from threading import Lock
 from typing import Any
+from weakref import ref
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from models.catalogue import Catalogue
 from models.stacked import Stacked, Vectors
 from serving.candidates import Candidates
 from serving.viewer import Crowd
@@ -18,7 +20,8 @@ from upnext.contracts import VIDEOS
 from upnext.ports import Catalogue as CatalogueStore
 
 MOST = 20_000
-"""Videos remembered, the newest writes; beyond that older ones wait for the next release."""
+"""Videos remembered, the newest writes; beyond that older ones wait for the next release. So many writes are
+read at one look, too."""
 OVERLAP = timedelta(seconds=10)
 """What was written so shortly before the last look is read again: writers' clocks differ, and a write takes
 its time until others see it."""
@@ -34,17 +37,19 @@ class Uploads:
 
     def __init__(self, store: CatalogueStore) -> None:
         self._store, self._lock = store, Lock()
+        self._releases: list[ref[Catalogue]] = []
         self._since: datetime | None = None
         self._looked_to: datetime | None = None
         self._told: dict[str, Mapping[str, Any]] = {}
         self.version = 0
         """Grows with every change."""
 
-    def since(self, as_of: datetime) -> None:
-        """Remember at least what was told since a time, from the next look on."""
+    def follow(self, catalogue: Catalogue, as_of: datetime) -> None:
+        """Remember, from the next look on, what was told since a release was made and is not in it."""
         with self._lock:
-            if self._since is None or as_of < self._since:
-                self._since, self._looked_to = as_of, None
+            self._releases = [each for each in self._releases if each() is not None] + [ref(catalogue)]
+            self._since = as_of if self._since is None else min(as_of, self._since)
+            self._looked_to = None
 
     def refresh(self) -> None:
         """Take over what was told since the last look."""
@@ -52,9 +57,10 @@ class Uploads:
             since = self._looked_to or self._since
             if since is None:
                 return
+            now = datetime.now(UTC)
             table = self._store.told(since - OVERLAP, MOST)
-            if not table.num_rows:
-                return
+            self._looked_to = now
+            table = table.filter(pa.array(~self._known(table["video_id"].to_pylist())))
             held = self._told
             ids, times = table["video_id"].to_pylist(), table["told_at"].to_pylist()
             news = [
@@ -62,7 +68,6 @@ class Uploads:
                 for place, (video_id, told_at) in enumerate(zip(ids, times, strict=True))
                 if video_id not in held or held[video_id]["told_at"] != told_at
             ]
-            self._looked_to = min(times[-1], datetime.now(UTC))
             if not news:
                 return
             merged = {**held, **{row["video_id"]: row for row in table.take(news).to_pylist()}}
@@ -72,6 +77,12 @@ class Uploads:
                 merged = {video_id: merged[video_id] for video_id in kept}
             self._told = merged
             self.version += 1
+
+    def _known(self, ids: list[str]) -> NDArray[np.bool_]:
+        """bool[k]: those that every release in use has; one that is written again is not new to any."""
+        releases = [catalogue for each in self._releases if (catalogue := each()) is not None]
+        there = [catalogue.rows(ids) >= 0 for catalogue in releases]
+        return np.all(there, axis=0) if there else np.zeros(len(ids), np.bool_)
 
     def table(self) -> pa.Table:
         """All of them, columns of VIDEOS."""
@@ -106,6 +117,8 @@ class AlikeUploads:
 
     def _nearest(self, direction: NDArray[np.float32], least: float, k: int) -> Candidates:
         cosines = self.late @ direction
-        best = np.argsort(-cosines, kind="stable")[:k]
-        best = best[cosines[best] > least]
+        near = np.flatnonzero(cosines > least)
+        if len(near) > k:
+            near = np.sort(near[np.argpartition(-cosines[near], k - 1)[:k]])
+        best = near[np.argsort(-cosines[near], kind="stable")]
         return Candidates.of(best + len(self.directions) - len(self.late), cosines[best])

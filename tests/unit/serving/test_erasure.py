@@ -264,7 +264,7 @@ def test_what_another_process_erased_is_forgotten_here(person, server, remembere
     monkeypatch.setenv("UPNEXT_HOME", str(server.settings.home))
     monkeypatch.setenv("UPNEXT_DATASET", "tiny")
     assert CliRunner().invoke(cli, ["forget", WHO]).exit_code == 0
-    server.upkeep.once()
+    server.erasures.once()
     assert (remembered(WHO), remembered("bob"), server.trouble) == (0, 3, {})
     server.engine.publisher().publish()
     store = server.stores.online_features
@@ -273,7 +273,7 @@ def test_what_another_process_erased_is_forgotten_here(person, server, remembere
     assert gone is None and kept is not None
 
     person.post(LOG, json=event(user_id=WHO, timestamp=now(seconds=1)))
-    server.upkeep.once()
+    server.erasures.once()
     assert remembered(WHO) == 1, "who comes back is a new user, and is erased once"
 
 

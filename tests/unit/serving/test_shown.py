@@ -1,15 +1,19 @@
 """What viewers were shown lately and what came of impressions, against counting by hand."""
 
+import gc
+from weakref import ref
+
 import numpy as np
 import pyarrow as pa
 
 from models.exposure import Exposure
-from serving.exposure import HOUR_US, LiveExposure, Seen
+from serving.exposure import LiveExposure, Seen
 from serving.server import Server
 from serving.shown import ShownLately
 from tests.support.videos import NOW, catalogue_of
 from upnext.contracts import EVENTS, UtcTime
 from upnext.settings import Settings
+from upnext.times import HOUR_US
 
 CATALOGUE = catalogue_of(4)
 SECOND = 1_000_000
@@ -126,6 +130,18 @@ def test_exposure_that_is_restored_reaches_the_releases_in_use():
     assert restored.hours == live.hours
     restored.add(Seen.of(events(("bob", "impression", "v001", 1, None)), CATALOGUE), CATALOGUE)
     assert [each.impressions.tolist() for each in followed] == [[0, 1, 0, 2], [0, 1]]
+
+
+def test_nothing_is_kept_of_a_release_that_is_let_go():
+    live = LiveExposure()
+    for _ in range(3):
+        catalogue = catalogue_of(4)
+        live.follow(Exposure.none(4), catalogue, NOW)
+    last = ref(catalogue)
+    del catalogue
+    kept = live.follow(Exposure.none(4), CATALOGUE, NOW)
+    gc.collect()
+    assert last() is None and len(kept.impressions) == 4
 
 
 def test_exposure_is_forgotten_after_a_week():

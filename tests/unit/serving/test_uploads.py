@@ -10,6 +10,7 @@ from models.catalogue import Catalogue
 from serving import uploads
 from serving.api import create_app
 from serving.deadlines import Trace
+from serving.rules import FunnelConfig, Limits
 from serving.server import Server
 from tests.support.bundles import AS_OF, tiny_bundle, tiny_catalogue
 from tests.support.client import Client
@@ -313,6 +314,49 @@ def test_other_parameters_keep_the_new_videos(server, client):
     server.renewal.once()
     server.engine.configure(server.config.default)
     assert found(client, "zebra") == ["zebra"]
+
+
+def test_uploads_that_cannot_be_taken_in_leave_the_release_with_its_new_parameters(
+    server, client, monkeypatch, caplog
+):
+    put(client)
+    server.renewal.once()
+
+    def broken(*_):
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr("serving.growth._funnel", broken)
+    config = FunnelConfig(limits=Limits(request_s=0.3, retrieve_s=10, rank_s=10))
+    server.engine.configure(config)
+    assert server.engine.current.funnel.config == config
+    assert len(server.engine.home("ann", 5).slate) == 5
+    assert "are not served: no memory" in caplog.text
+
+
+def test_looks_with_nothing_new_read_no_more_than_the_last_moments(server, client, monkeypatch):
+    put(client)
+    asked, told = [], server.stores.catalogue.told
+
+    def telling(since, most):
+        asked.append(since)
+        return told(since, most)
+
+    monkeypatch.setattr(server.stores.catalogue, "told", telling)
+    server.renewal.once()
+    start = datetime.now(UTC)
+    server.renewal.once()
+    assert start - timedelta(seconds=1) < asked[1] + uploads.OVERLAP <= start
+
+
+def test_what_the_release_knows_pushes_no_upload_out(server, client, monkeypatch, caplog):
+    monkeypatch.setattr(uploads, "MOST", 3)
+    put(client)
+    server.renewal.once()
+    for name in ("v001", "v002", "v003", "v004"):
+        put(client, name, title="told again")
+        server.renewal.once()
+    assert found(client, "zebra") == ["zebra"]
+    assert "came after the release" not in caplog.text
 
 
 def test_of_too_many_the_newest_writes_are_served(server, client, monkeypatch, caplog):
