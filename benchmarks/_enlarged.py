@@ -41,6 +41,8 @@ WRITTEN = 50_000
 
 def enlarge(bundle: Bundle, videos: int, out: Path, seed: int = 0) -> Path:
     """Write a bundle of so many videos, made of a smaller one's."""
+    if videos < len(bundle.catalogue):
+        raise ValueError(f"{videos} videos are fewer than the {len(bundle.catalogue)} of {bundle.folder}")
     rng = np.random.default_rng(seed)
     catalogue, source = _catalogue(bundle.catalogue, videos)
     share = (1 / (1 + rng.permutation(videos) * len(bundle.catalogue) / videos)).astype(np.float32)
@@ -67,7 +69,7 @@ def enlarge(bundle: Bundle, videos: int, out: Path, seed: int = 0) -> Path:
         als.save(work / "als")
         towers.save(work / "towers")
         near.save(work / "neighbours")
-        build_index(als.factors, als.fold_in(asking)).save(work / "als" / "index")
+        build_index(als.factors, als.fold_in(asking)).save(work / "als_index")
         build_index(towers.items, towers.encode(asking)).save(work / "index")
         np.save(work / "video_features.npy", bundle.video_features[source])
         parts = {path.name: path for path in work.iterdir()}

@@ -259,7 +259,8 @@ def main() -> None:
     report = Report()
     with TemporaryDirectory() as folder:
         root = given.keep or Path(folder)
-        for videos in given.smaller:
+        least = len(Bundle.load(Releases(load_settings()).resolve("champion").path, verify=False).catalogue)
+        for videos in (videos for videos in given.smaller if videos >= least):
             size = made(videos, root / str(videos))
             with running(size) as service:
                 taken = unloaded(service, size.users)

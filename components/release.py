@@ -1,6 +1,7 @@
 """Binding what must match into one bundle, and registering it."""
 
 import json
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from components.runner import Report
 from feature_repo.offline import aligned, defaults
 from feature_repo.rows import keep_catalogue, write_rows
 from feature_repo.specs import VIDEO
-from models.bundle import OPTIONAL, REQUIRED, Bundle, Manifest, assemble, check
+from models.bundle import INDICES, OPTIONAL, REQUIRED, Bundle, Manifest, assemble, check
 from models.catalogue import Catalogue
 from models.dataset import Dataset
 from models.exposure import Exposure
@@ -25,11 +26,11 @@ from upnext.stores import connect
 from upnext.times import microseconds, moment
 
 
-def bind(job: Job, out: Path, at: datetime | None = None, index: Path | None = None) -> Path:
+def bind(job: Job, out: Path, at: datetime | None = None, indices: Mapping[str, Path] | None = None) -> Path:
     """Assemble the interval's models into a bundle as of a time, by default that of the hold-out's start.
 
     Popularity, also the share of it in the towers' vectors, and the videos' features are those of that time:
-    nothing later reaches the bundle.
+    nothing later reaches the bundle. indices: of INDICES -> where it lies; none by default.
     """
     data = Dataset.load(job.input("examples"))
     at = at or moment(data.split.holdout_start)
@@ -45,8 +46,7 @@ def bind(job: Job, out: Path, at: datetime | None = None, index: Path | None = N
         "ranker": job.input("ranker") / "model",
         "weights.json": job.input("ranker") / "weights.json",
     }
-    if index is not None:
-        parts["index"] = index
+    parts |= indices or {}
     versions = Report.read(job.input("ingest"))
     meta = {
         "as_of": at.isoformat(),
@@ -62,12 +62,12 @@ def bind(job: Job, out: Path, at: datetime | None = None, index: Path | None = N
 def rebind(lake: Lake, bundle: Path, at: datetime, out: Path) -> Path:
     """A bundle with its own models and catalogue, and all else as :func:`bind` makes it of a time.
 
-    Its index goes, which holds the vectors of another time.
+    Its indices go: the towers' holds the vectors of another time, and rivals are searched exactly.
     """
     manifest = Manifest.read(bundle)
     check(bundle, manifest)  # the copy's sums are new, and would hide what is broken
     catalogue = Catalogue.load(bundle / "catalogue.parquet")
-    kept = [name for name in REQUIRED + OPTIONAL if name != "index" and (bundle / name).exists()]
+    kept = [name for name in REQUIRED + OPTIONAL if name not in INDICES and (bundle / name).exists()]
     timed = _parts_as_of(lake, at, catalogue, bundle / "towers", out.parent / f"{out.name}-parts")
     layouts = {view: json.loads(layout.to_json()) for view, layout in manifest.layouts.items()}
     parts = {name: bundle / name for name in kept} | timed
@@ -88,7 +88,9 @@ def _parts_as_of(lake: Lake, at: datetime, catalogue: Catalogue, towers: Path, w
 
 def release(job: Job) -> Outcome:
     """Bind the final bundle as of the interval's end, register it, and make it the champion."""
-    bundle = bind(job, job.out / "bundle", job.end, job.input("index") / "model")
+    indices = {"index": job.input("index") / "model", "als_index": job.input("als") / "served" / "index"}
+    there = {name: path for name, path in indices.items() if path.is_dir()}  # a small catalogue needs none
+    bundle = bind(job, job.out / "bundle", job.end, there)
     loaded = Bundle.load(bundle)  # what cannot be loaded must not be registered
     gate = Report.read(job.input("gate"))
     metrics = gate.metrics if gate else {}

@@ -144,7 +144,7 @@ def als(job: Job) -> Outcome:
         now = microseconds(job.end)
         some = some_viewers(data)
         asked = served.histories(some, np.full(len(some), now), FOLDED)
-        build_index(model.factors, model.fold_in(asked)).save(job.out / "served" / "model" / "index")
+        build_index(model.factors, model.fold_in(asked)).save(job.out / "served" / "index")
     known = np.any(model.factors != 0, axis=1)
     return Outcome(
         {"interactions": float(len(served)), "videos_known": float(known.sum())},

@@ -95,7 +95,8 @@ class NearCache:
         """What is here and holds at ``now``, µs since the epoch; all are absent while nobody vouches."""
         following = self._following
         if following is None or not following.vouches():
-            self.counts["bypassed"] += len(ids)
+            with self._lock:
+                self.counts["bypassed"] += len(ids)
             return Near(np.zeros((len(ids), self._size), np.uint8), np.arange(len(ids)), -1)
         tags = _tags(ids)
         with self._lock:
@@ -105,9 +106,9 @@ class NearCache:
             found &= np.ascontiguousarray(values[:, EXPIRY]).view(np.int64).reshape(-1) > now
             self._clock += 1
             self._used.reshape(-1)[slots[found]] = self._clock
-        absent = np.flatnonzero(~found)
-        self.counts["hits"] += len(ids) - len(absent)
-        self.counts["misses"] += len(absent)
+            absent = np.flatnonzero(~found)
+            self.counts["hits"] += len(ids) - len(absent)
+            self.counts["misses"] += len(absent)
         return Near(values, absent, seen)
 
     def keep(self, ids: Sequence[str], values: NDArray[np.uint8], seen: int) -> None:
@@ -133,7 +134,7 @@ class NearCache:
         with self._lock:
             self._seen += 1
             self._release(tags)
-        self.counts["forgotten"] += len(ids)
+            self.counts["forgotten"] += len(ids)
 
     def clear(self) -> None:
         """Anything may have changed."""

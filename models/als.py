@@ -45,9 +45,9 @@ class AlsConfig:
     iterations: int = 15
     """Rounds over users and videos."""
     trials: int = 3
-    """Values of regularization, alpha and popularity_power that are tried on a validation window before the
-    fit, these first (:mod:`models.als_search`); 0: none, the fit is with these, as it is where a log has
-    nothing to compare on."""
+    """Settings that are tried on a validation window before the fit, these first, then other values of
+    regularization, which three trials end with, of alpha and of popularity_power (:mod:`models.als_search`);
+    0: none, the fit is with these, as it is where a log has nothing to compare on."""
     threads: int = 2
     seed: int = 0
 

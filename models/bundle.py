@@ -3,9 +3,10 @@
 manifest.json         as_of, made_at, layouts, data versions, and SHA-256 and size of every file
 catalogue.parquet     rows that all other parts count by
 popularity.npz        decayed counts: the baseline and the last fallback
-als/  towers/         retrieval models with their item vectors; als/index: a faster index over ALS's, optional
+als/  towers/         retrieval models with their item vectors
 neighbours/           what each video says for others
 index/                optional: a faster index over the towers' item vectors
+als_index/            optional: the same over ALS's factors
 exposure.npz          optional: how often each video was shown, and how often that went well
 ranker/               the scoring network
 video_features.npy    float32[n, dv] in row order, as of the release
@@ -51,7 +52,8 @@ REQUIRED = (
     "ranker",
     "video_features.npy",
 )
-OPTIONAL = ("index", "weights.json", "exposure.npz")
+INDICES = ("index", "als_index")
+OPTIONAL = (*INDICES, "weights.json", "exposure.npz")
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ class Bundle:
         manifest = Manifest.read(folder)
         check(folder, manifest, sums=verify)
         weights, index, exposure = (folder / name for name in ("weights.json", "index", "exposure.npz"))
-        als_index = folder / "als" / "index"
+        als_index = folder / "als_index"
         catalogue = Catalogue.load(folder / "catalogue.parquet")
         bundle = cls(
             folder=folder,
@@ -200,7 +202,7 @@ class Bundle:
             "exposure": len(self.exposure.impressions),
             "video_features": len(self.video_features),
             "index": videos if self.index is None else len(self.index),
-            "als/index": videos if self.als_indexed is None else len(self.als_indexed),
+            "als_index": videos if self.als_indexed is None else len(self.als_indexed),
         }
         for part, found in rows.items():
             if found != videos:

@@ -115,7 +115,7 @@ class FaissIndex:
         """Train, fill, measure, and look into more lists until :data:`WANTED` is reached.
 
         factory: FAISS's string; None: by the number of vectors. queries: float32[B, d], such as viewers ask,
-        to measure with; None: some of the vectors themselves, which flatters.
+        to measure with, but zeros, which ask for nothing; None: some of the vectors, which flatters.
         """
         import faiss
 
@@ -127,7 +127,9 @@ class FaissIndex:
         enough = len(vectors) if lists is None else PER_LIST * lists.nlist
         index.train(vectors[np.sort(rng.permutation(len(vectors))[:enough])])
         index.add(vectors)
-        if queries is None:
+        if queries is not None:  # of a viewer without a past all vectors are as near
+            queries = queries[queries.any(axis=1)]
+        if queries is None or not len(queries):
             queries = vectors[rng.permutation(len(vectors))[:SAMPLE]]
         return cls._measured(index, factory, ExactIndex(vectors), queries[:SAMPLE])
 

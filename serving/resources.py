@@ -1,6 +1,7 @@
 """Videos and users as the platform writes and reads them, over their stores."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from threading import Lock
@@ -14,7 +15,7 @@ from serving.clock import wall_clock
 from serving.problems import FieldError, field_error
 from serving.standing import Barred, state_of
 from upnext.contracts import USERS, VIDEOS, User, Video, strictly
-from upnext.errors import InvalidRequest, NotFound
+from upnext.errors import InvalidRequest, NotFound, StoreUnavailable
 from upnext.ports import Catalogue, Profiles
 
 MOST = 1_000
@@ -83,7 +84,7 @@ class Resource(Generic[M]):
     def put(self, id_: str, document: Any) -> tuple[M, bool]:
         """Write a whole document; also whether it is new."""
         named = self._named(id_, document)
-        with self._lock:
+        with self._turn():
             there = self.read([id_]).get(id_)
             made = self._made(named, there)
             self.store([made])
@@ -92,7 +93,7 @@ class Resource(Generic[M]):
     def patch(self, id_: str, patch: Any) -> M:
         """Change some fields, as RFC 7396 says: null takes a field away, a list is replaced as a whole."""
         named = self._named(id_, patch)
-        with self._lock:
+        with self._turn():
             document = self.get(id_).model_dump()
             merged = {name: value for name, value in (document | named).items() if value is not None}
             made = self._made(merged, document)
@@ -105,7 +106,7 @@ class Resource(Generic[M]):
         refused: list[RefusedDocument] = []
         named = [entry.get(self.key) if isinstance(entry, dict) else None for entry in entries]
         ids = [id_ if isinstance(id_, str) else None for id_ in named]
-        with self._lock:
+        with self._turn():
             there = self.read([id_ for id_ in dict.fromkeys(ids) if id_])
             for index, (id_, entry) in enumerate(zip(ids, entries, strict=True)):
                 try:
@@ -117,6 +118,16 @@ class Resource(Generic[M]):
             if good:
                 self.store(list(good.values()))
         return Upsert(written=len(entries) - len(refused), refused=refused)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """One write at a time, of this process; StoreUnavailable where those before it take too long."""
+        if not self._lock.acquire(timeout=PATIENCE_S):
+            raise StoreUnavailable(f"earlier writes of {self.kind}s take too long: send it again")
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     def _named(self, id_: str, document: Any) -> dict[str, Any]:
         """A document with the id of its path."""

@@ -163,14 +163,19 @@ def test_the_champion_is_searched_exactly_as_the_candidate_is(
     own = champion_of(tmp_path, monkeypatch, job, END, SINCE)
     build_index(own.towers.items, own.towers.items).save(tmp_path / "index")
     names = {name.split("/")[0] for name in own.manifest.files}
-    parts = {name: own.folder / name for name in names} | {"index": tmp_path / "index"}
+    build_index(own.als.factors, own.als.factors).save(tmp_path / "als_index")
+    parts = {name: own.folder / name for name in names}
+    parts |= {name: tmp_path / name for name in ("index", "als_index")}
     about = json.loads((own.folder / MANIFEST).read_text())
     meta = about["meta"] | {"as_of": about["as_of"], "layouts": about["layouts"]}
     indexed = assemble(parts, tmp_path / "indexed", meta)
     monkeypatch.setattr(gate, "Releases", lambda settings: Registry(indexed))
-    assert Bundle.load(indexed).index is not None
+    loaded = Bundle.load(indexed)
+    assert loaded.index is not None and loaded.als_indexed is not None
     folder = champion_then(job, SINCE)[1]
-    assert folder is not None and Bundle.load(folder).index is None
+    assert folder is not None
+    rebound = Bundle.load(folder)
+    assert rebound.index is None and rebound.als_indexed is None
 
 
 @pytest.mark.parametrize(

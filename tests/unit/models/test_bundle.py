@@ -113,10 +113,9 @@ def test_parts_of_different_catalogues_are_refused(made, tmp_path):
 
 def test_als_is_searched_by_the_index_that_comes_with_it(made, tmp_path):
     """This one holds the factors upside down, as no search of the factors would."""
-    als = tmp_path / "als"
-    made.als.save(als)
-    ExactIndex.build(np.ascontiguousarray(made.als.factors[::-1])).save(als / "index")
-    loaded = Bundle.load(assemble(parts_of(made) | {"als": als}, tmp_path / "out", meta_of(made)))
+    ExactIndex.build(np.ascontiguousarray(made.als.factors[::-1])).save(tmp_path / "turned")
+    parts = parts_of(made) | {"als_index": tmp_path / "turned"}
+    loaded = Bundle.load(assemble(parts, tmp_path / "out", meta_of(made)))
     asked = made.als.factors[:1]
     exact, turned = made.als_index.search(asked, VIDEOS), loaded.als_index.search(asked, VIDEOS)
     assert np.array_equal(np.sort(VIDEOS - 1 - turned[0]), np.sort(exact[0]))

@@ -121,6 +121,15 @@ def test_more_lists_are_probed_until_the_recall_is_there(monkeypatch: pytest.Mon
     assert FaissIndex.build(vectors, "IVF64,SQ8", queries).probes == 1
 
 
+def test_viewers_without_a_past_widen_no_search() -> None:
+    """Their vectors are zeros, for which an exact search gives the first rows and no other can."""
+    vectors, queries = clustered(3000), clustered(40, seed=1)
+    strangers = np.concatenate([np.zeros((20, queries.shape[1]), np.float32), queries])
+    built, expected = (FaissIndex.build(vectors, "IVF64,SQ8", asked) for asked in (strangers, queries))
+    assert (built.probes, built.recall) == (expected.probes, expected.recall)
+    assert FaissIndex.build(vectors, "IVF64,SQ8", strangers[:20]).recall >= expected.recall - 0.1
+
+
 def test_inner_products_count_lengths() -> None:
     """The nearest in angle is not the largest product where vectors differ in length."""
     rng = np.random.default_rng(5)
