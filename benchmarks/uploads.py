@@ -74,20 +74,20 @@ def main() -> None:
         tell("home without uploads, p50", float(np.median(home_ms(server))), "ms")
         tell("memory", psutil.Process().memory_info().rss / 2**30, "GiB")
         start = perf_counter()
-        server.engine.renew()
+        server.releases.renew()
         tell("a poll with nothing new", 1e3 * (perf_counter() - start), "ms")
         written = 0
         for count in given.uploads:
             upload(server, written, count)
             written += count
             start = perf_counter()
-            server.engine.renew()
+            server.releases.renew()
             tell(f"a poll that takes in {count:,} more uploads", 1e3 * (perf_counter() - start), "ms")
             grown = server.engine.current
             took: dict[bool, list[float]] = {True: [], False: []}
             for _ in range(4):
                 for fresh, release in ((False, plain), (True, grown)):
-                    server.engine._current = release
+                    server.releases.held = release
                     took[fresh] += home_ms(server, ROUNDS // 4)
             tell(f"home with {written:,}, p50", float(np.median(took[True])), "ms")
             tell("the same without, in turns, p50", float(np.median(took[False])), "ms")

@@ -3,48 +3,36 @@
 import logging
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-from threading import Lock
 from typing import Any, TypeVar
 from zlib import crc32
 
 import numpy as np
 import pyarrow as pa
 
-from feature_repo.packed import PackedFeatures
-from feature_repo.rows import RowSnapshots
-from feature_repo.specs import USER_VIEW, VIDEO_VIEW
-from models.bundle import Bundle
 from serving import logs, shelves, tracing
 from serving.ads import DEADLINE_S, Ad, AdRequest, AdServer, HouseAds, wanted, with_ads
 from serving.answer import Answer
 from serving.breakers import Breakers
 from serving.candidates import Candidates, Pool
-from serving.clock import Clock, wall_clock
+from serving.clock import wall_clock
 from serving.deadlines import Deadlines, Running, Trace
 from serving.experiments.board import Board
 from serving.experiments.exposure import Outcome
-from serving.exposure import LiveExposure, Seen
-from serving.funnel import Funnel, build
-from serving.growth import Growth
-from serving.guarded_features import GuardedFeatures
+from serving.exposure import Seen
+from serving.funnel import Funnel
 from serving.loaded import Loaded
 from serving.paging import FIRST, Page
-from serving.ranking import BundleRanker, Ranked
+from serving.ranking import Ranked
 from serving.reasons import explain
+from serving.releasing import Releasing
 from serving.retrievers import favourites
 from serving.rules import FunnelConfig, Limits
 from serving.shelves import Shelf
 from serving.shown import ShownLately
-from serving.standing import Standing
-from serving.streams import Publisher, Streams
+from serving.streams import Publisher
 from serving.telemetry import Telemetry
-from serving.trending import LiveCounts
-from serving.uploads import Uploads
-from serving.video_features import FreshFeatures
-from serving.viewer import Crowd, Viewer, ViewerStores, put_together
-from upnext.errors import NotFound, ReleaseError, StoreError, UpnextError
-from upnext.ports import OnlineFeatures, Profiles, WatchHistory
+from serving.viewer import Crowd, Viewer, put_together
+from upnext.errors import NotFound
 from upnext.times import microseconds
 
 T = TypeVar("T")
@@ -58,57 +46,27 @@ class Engine:
 
     def __init__(
         self,
-        history: WatchHistory,
-        profiles: Profiles,
-        online_features: OnlineFeatures,
-        telemetry: Telemetry | None = None,
-        config: FunnelConfig | None = None,
+        releases: Releasing,
+        breakers: Breakers,
+        telemetry: Telemetry,
+        ad_server: AdServer,
         deadlines: Deadlines | None = None,
-        ad_server: AdServer | None = None,
-        rows: Path | None = None,
-        near_mb: int = 0,
-        uploads: Uploads | None = None,
-        on_standing: Callable[[Standing], None] = lambda standing: None,
     ) -> None:
-        """
-        Parameters
-        ----------
-        rows
-            State folder where newer video features appear.
-        near_mb
-            Megabytes kept in this process of what the online store said of videos and users.
-        uploads
-            Videos that came after the release; none by default.
-        on_standing
-            Hears of each release's videos before it serves, to bar some of them.
-        """
-        self.telemetry = telemetry or Telemetry()
-        self.live = LiveCounts()
-        self.exposure = LiveExposure()
+        self.releases, self.breakers, self.telemetry = releases, breakers, telemetry
+        self.live, self.exposure, self.streams = releases.live, releases.exposure, releases.streams
         self.shown = ShownLately()
-        self.streams = Streams()
         self.experiments = Board()
-        self._history, self._profiles, self._features = history, profiles, online_features
-        self._rows, self._near_mb = rows, near_mb
-        self._config = config or FunnelConfig()
-        self._on_standing = on_standing
-        self._uploads, self._growing = uploads, Lock()
-        self._growth: Growth | None = None
-        self._ad_server = ad_server or HouseAds(())
-        self.breakers = Breakers(self.telemetry.registry)
-        self._deadlines = deadlines or Deadlines(on_skip=self.telemetry.skip)
-        self._guarded_features = GuardedFeatures(
-            online_features, self.breakers.of("online_features"), lambda: self.limits.features_s
-        )
-        self._reads = Deadlines(on_skip=self.telemetry.skip)  # parts of parts, which must not wait for theirs
-        self._current: Loaded | None = None
+        self._ad_server = ad_server
+        self._deadlines = deadlines or Deadlines(on_skip=telemetry.skip)
 
     @property
     def current(self) -> Loaded:
         """The release in use; ReleaseError while none is loaded."""
-        if self._current is None:
-            raise ReleaseError("no release is loaded yet: run `upnext cycle --data SOURCE`, or wait a moment")
-        return self._current
+        return self.releases.current
+
+    @property
+    def ready(self) -> bool:
+        return self.releases.held is not None
 
     @property
     def limits(self) -> Limits:
@@ -116,91 +74,12 @@ class Engine:
         return self._config.limits
 
     @property
-    def ready(self) -> bool:
-        return self._current is not None
-
-    def use(self, bundle: Bundle, version: str) -> None:
-        """Make a bundle the one that answers, after it answered once for nobody in particular."""
-        growth = self.growth(bundle, version)
-        with self._growing:
-            try:
-                if self._uploads is not None:
-                    self._uploads.refresh()
-            except UpnextError as error:  # new videos may wait, a release does not
-                log.warning("no word of videos newer than release %s: %s", version, error)
-            loaded = _grown(growth)
-            before, self._current, self._growth = self._current, loaded, growth
-        self.telemetry.near.caches = loaded.features.near
-        if before is not None:
-            self.telemetry.release.labels(before.version).set(0)
-            before.features.close()
-        self.telemetry.release.labels(version).set(1)
-
-    def renew(self) -> None:
-        """Serve the videos that the platform told of since the last time, too."""
-        if self._uploads is not None:
-            self._uploads.refresh()
-        with self._growing:
-            if self._growth is not None:
-                self._current = self._growth.now()
-
-    def growth(self, bundle: Bundle, version: str) -> Growth:
-        """A bundle as :meth:`prepare` has it, to be grown by videos that came after it."""
-        if self._uploads is not None:
-            self._uploads.follow(bundle.catalogue, bundle.manifest.as_of)
-        loaded = self.prepare(bundle, version)
-        return Growth(loaded, self._uploads, self.exposure, self.streams, self._on_standing)
-
-    def prepare(self, bundle: Bundle, version: str) -> Loaded:
-        """A bundle ready to answer beside the current one, after it answered once for nobody."""
-        clock = Clock.of(bundle.manifest.as_of, bundle.manifest.made_at)
-        features = PackedFeatures(
-            self._guarded_features,
-            {view: bundle.manifest.layouts[view] for view in (USER_VIEW, VIDEO_VIEW)},
-            now=lambda: microseconds(clock.now()),
-            on_lack=self.telemetry.lack,
-            near_mb=_shared_out(self._near_mb),
-        )
-        try:
-            return self._load(bundle, version, clock, features)
-        except BaseException:
-            features.close()
-            raise
-
-    def _load(self, bundle: Bundle, version: str, clock: Clock, features: PackedFeatures) -> Loaded:
-        try:
-            features.require(USER_VIEW)
-        except StoreError as error:  # it may be back before the next release is
-            log.warning("release %s is used without a look at the online store: %s", version, error)
-        stores = ViewerStores(
-            self._history, self._profiles, lambda user_id: features.read_one(USER_VIEW, user_id)
-        )
-        layout = bundle.manifest.layouts[VIDEO_VIEW]
-        snapshots = None
-        if self._rows is not None:
-            snapshots = RowSnapshots(self._rows, VIDEO_VIEW, layout, bundle.catalogue.digest)
-        videos = FreshFeatures(bundle, snapshots, features, self._read_features, self.telemetry.fall_back)
-        live = self.streams.reader(bundle.catalogue)
-        ranker = BundleRanker(bundle, live, videos, self._config.weights)
-        as_of = microseconds(bundle.manifest.as_of)
-        exposure = self.exposure.follow(bundle.exposure, bundle.catalogue, as_of)
-        funnel = build(bundle, ranker, self.live, self._config, exposure)
-        loaded = Loaded(version, funnel, clock, stores, features)
-        loaded.warm()
-        self._on_standing(loaded.funnel.standing)
-        return loaded
-
-    def configure(self, config: FunnelConfig) -> None:
-        """Serve with other parameters from the next request on; those that are being answered keep theirs."""
-        self._config = config
-        with self._growing:
-            if self._growth is not None:
-                self._growth.configure(config)
-                self._current = _grown(self._growth)
+    def _config(self) -> FunnelConfig:
+        return self.releases.config
 
     def count_live(self, events: pa.Table) -> None:
         """Count events (in the release's time) towards all that is kept in memory."""
-        current = self._current
+        current = self.releases.held
         if current is not None:
             catalogue = current.bundle.catalogue
             self.live.add(events, catalogue)
@@ -214,15 +93,15 @@ class Engine:
 
     def publisher(self) -> Publisher:
         """Brings the real-time features to the online store."""
-        return Publisher(self.streams, self._features, self.now_us)
+        return Publisher(self.streams, self.releases.online_features, self.now_us)
 
     def now_us(self) -> int:
         """The release's time in µs; the wall clock's while there is none."""
-        return microseconds(self._current.clock.now() if self._current else wall_clock())
+        return microseconds(self.releases.held.clock.now() if self.releases.held else wall_clock())
 
     def offset_us(self) -> int:
         """What is added to the wall clock's times to get the release's."""
-        return self._current.clock.offset_us if self._current else 0
+        return self.releases.held.clock.offset_us if self.releases.held else 0
 
     def viewer(
         self, release: Loaded, user_id: str | None, trace: Trace, personal: bool = True, **asked: Any
@@ -315,10 +194,8 @@ class Engine:
 
     def close(self) -> None:
         self._deadlines.close()
-        self._reads.close()
         self._ad_server.close()
-        if self._current is not None:
-            self._current.features.close()
+        self.releases.close()
 
     def _beside(
         self, shelf: Shelf, video_id: str, user_id: str | None, count: int, page: Page, **asked: Any
@@ -390,12 +267,6 @@ class Engine:
         """Of a request that begins now."""
         return Trace.within(self._config.limits.request_s)
 
-    def _read_features(self, read: Callable[[], T]) -> T | str:
-        """What the online store has of videos, or why there is nothing, as part of the request that asks."""
-        limit, trace = self._config.limits.features_s, Trace.current()
-        found = self._reads.gather({"video_features": read}, limit, trace)
-        return found["video_features"] if found else trace.skipped["video_features"]
-
     def _crowd(self, funnel: Funnel, viewer: Viewer, trace: Trace) -> Crowd:
         part: dict[str, Callable[[], Crowd]] = {"viewer_vectors": lambda: funnel.crowd([viewer])}
         made = self._deadlines.gather(part, self._config.limits.retrieve_s, trace)
@@ -414,17 +285,3 @@ class Engine:
     def _rank(self, funnel: Funnel, crowd: Crowd, pool: Pool, trace: Trace) -> Ranked | None:
         part = {"ranker": lambda: funnel.ranker.rank(crowd, pool.rows)}
         return self._deadlines.gather(part, self._config.limits.rank_s, trace).get("ranker")
-
-
-def _grown(growth: Growth) -> Loaded:
-    """The release with the videos that came after it; without them where they can't be taken in."""
-    try:
-        return growth.now()
-    except Exception as error:  # whatever is wrong with them, the release serves
-        log.warning("videos newer than release %s are not served: %s", growth.base.version, error)
-        return growth.base
-
-
-def _shared_out(near_mb: int) -> dict[str, int]:
-    """Megabytes by view: a request reads a thousand videos and one user."""
-    return {VIDEO_VIEW: near_mb - near_mb // 8, USER_VIEW: near_mb // 8} if near_mb else {}

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from models.bundle import Bundle
 from serving.ads import open_ads
+from serving.breakers import Breakers
 from serving.clock import wall_clock
 from serving.engine import Engine
 from serving.erasure import Eraser, ErasureReceipt, erase
@@ -21,6 +22,7 @@ from serving.intake import Receipt, take_in
 from serving.live import Live, load_state, save_state
 from serving.loaded import Registry
 from serving.paging import Pager
+from serving.releasing import Releasing
 from serving.resources import users, videos
 from serving.rules import FunnelConfig
 from serving.security import Guard, RateLimits
@@ -136,24 +138,25 @@ class Server:
         stores = self.stores
         self.barred = Barred(stores.catalogue)
         self.uploads = Uploads(stores.catalogue)
-        self.engine = Engine(
+        self.breakers = Breakers(self.telemetry.registry)
+        self.releases = Releasing(
             stores.history,
             stores.profiles,
             stores.online_features,
+            self.breakers.of("online_features"),
             self.telemetry,
-            config,
-            ad_server=open_ads(settings),
+            config or FunnelConfig(),
             rows=settings.state,
             near_mb=settings.near_cache_mb,
             uploads=self.uploads,
             on_standing=self.barred.attach,
         )
+        self.engine = Engine(self.releases, self.breakers, self.telemetry, open_ads(settings))
         self.lanes = Lanes(lambda: self.engine.limits, self.telemetry.registry)
-        breakers = self.engine.breakers
-        self.videos = videos(stores.catalogue, self.barred).behind(breakers.of("video_documents"))
-        self.users = users(stores.profiles).behind(breakers.of("user_documents"))
+        self.videos = videos(stores.catalogue, self.barred).behind(self.breakers.of("video_documents"))
+        self.users = users(stores.profiles).behind(self.breakers.of("user_documents"))
         self.guard = Guard(stores.keys, open_without_keys)
-        self.rate_limits = RateLimits.of(settings, breakers.of("rate_limits"))
+        self.rate_limits = RateLimits.of(settings, self.breakers.of("rate_limits"))
         self.pager = Pager(derived(settings, "cursors"))
         self.erased = NOBODY
         self.upkeep = Upkeep(
@@ -162,7 +165,7 @@ class Server:
                 "barred videos": self.barred.refresh,
             }
         )
-        self.renewal = Upkeep({"new videos": self.engine.renew}, "renewal")
+        self.renewal = Upkeep({"new videos": self.releases.renew}, "renewal")
         """On its own: thousands of uploads at once take seconds, for which no revoked key may wait."""
         self.erasures = Upkeep({"erasures": self._reread}, "erasures")
         """On its own: it waits for exposures that are being written."""
@@ -183,12 +186,15 @@ class Server:
             self.engine.recount,
         )
         self.watcher = Watcher(
-            Releases(settings), release, self.engine.use, lambda how: self.telemetry.swaps.labels(how).inc()
+            Releases(settings),
+            release,
+            self.releases.use,
+            lambda how: self.telemetry.swaps.labels(how).inc(),
         )
         self.config = ConfigWatcher(
-            settings.home / "funnel.json", self.engine.configure, config or FunnelConfig()
+            settings.home / "funnel.json", self.releases.configure, config or FunnelConfig()
         )
-        self.beside = Beside(Releases(settings), self.engine.growth)
+        self.beside = Beside(Releases(settings), self.releases.growth)
         self._poll_s = poll_s
         self._stop = Flag()
         self._threads: list[Thread] = []

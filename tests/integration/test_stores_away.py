@@ -155,10 +155,10 @@ def site(bundle: Bundle, tmp_path, redis_server: RedisServer) -> Iterator[Site]:
         server.rate_limits = RateLimits(
             parse("1000000 per hour"),
             f"redis://127.0.0.1:{proxies['rate_limits'].port}",
-            server.engine.breakers.of("rate_limits"),
+            server.breakers.of("rate_limits"),
         )
         local = {"history": Faulty(server.stores.history), "profiles": Faulty(server.stores.profiles)}
-        server.engine._history, server.engine._profiles = local["history"], local["profiles"]
+        server.releases.history, server.releases.profiles = local["history"], local["profiles"]
         fill(server, bundle)
         server.watcher.look()
         assert server.engine.ready, server.watcher.failing

@@ -217,7 +217,7 @@ def test_health_and_metrics(client, bundle):
 
 
 def test_before_a_release_is_loaded_the_service_says_so(client, server):
-    server.engine._current = None
+    server.releases.held = None
     for path in (HOME, "/readyz"):
         answer = client.get(path)
         problem_of(answer, 503)

@@ -52,11 +52,11 @@ def hanging():
 
 
 def with_funnel(engine, **changes):
-    engine._current = replace(engine.current, funnel=replace(engine.current.funnel, **changes))
+    engine.releases.held = replace(engine.current, funnel=replace(engine.current.funnel, **changes))
 
 
 def impatient(engine):
-    engine._config = FunnelConfig(limits=Limits(retrieve_s=0.05, rank_s=0.05))
+    engine.releases.config = FunnelConfig(limits=Limits(retrieve_s=0.05, rank_s=0.05))
 
 
 def complete(answer, count=30):
@@ -103,10 +103,10 @@ def test_when_everything_fails_popular_videos_are_shown(server):
 def test_a_request_has_one_budget_for_all_its_parts(server, hanging):
     """The viewer's reads use it up, so nothing else is begun, and popular videos are shown."""
     limits = Limits(request_s=0.05, viewer_s=30, retrieve_s=30, rank_s=30)
-    server.engine.configure(FunnelConfig(limits=limits))
+    server.releases.configure(FunnelConfig(limits=limits))
     loaded = server.engine.current
     stores = replace(loaded.stores, features=lambda user_id: hanging.rank(None, []))
-    server.engine._current = replace(loaded, stores=stores)
+    server.releases.held = replace(loaded, stores=stores)
     answer = complete(server.engine.home("ann", 30))
     skipped = answer.trace.skipped
     assert skipped["user_features"].startswith("late: took longer than ")
@@ -155,7 +155,7 @@ def test_a_list_of_the_release_stands_in_where_nothing_is_popular(server):
 def test_a_store_that_is_away_costs_only_what_it_knows(server, part):
     loaded = server.engine.current
     broken = Broken().read if part == "features" else Broken()
-    server.engine._current = replace(loaded, stores=replace(loaded.stores, **{part: broken}))
+    server.releases.held = replace(loaded, stores=replace(loaded.stores, **{part: broken}))
     answer = complete(server.engine.home("ann", 30))
     name = {"profiles": "profile", "features": "user_features"}.get(part, part)
     assert list(answer.trace.skipped) == [name]
@@ -180,7 +180,7 @@ def test_a_request_keeps_its_release_through_a_swap(server, tmp_path):
 
     class Swapping:
         def rank(self, crowd, rows):
-            engine.use(other, "two")
+            engine.releases.use(other, "two")
             return held.funnel.ranker.rank(crowd, rows)
 
     with_funnel(engine, ranker=Swapping())
@@ -204,7 +204,7 @@ def test_a_store_in_another_layout_refuses_the_release(server, bundle):
         USER.name, ["ann"], np.ones((1, 1), np.float32), 0
     )
     with pytest.raises(LayoutMismatch):
-        server.engine.use(bundle, "again")
+        server.releases.use(bundle, "again")
     assert server.engine.current.version != "again"
 
 
@@ -216,7 +216,7 @@ def test_a_release_that_scores_nan_is_not_used(server, bundle):
             return {name: np.full(len(blocks[1]), np.nan, np.float32) for name in bundle.scorer.heads}
 
     with pytest.raises(ReleaseError, match="nan"):
-        server.engine.use(replace(bundle, scorer=Nan()), "nan")
+        server.releases.use(replace(bundle, scorer=Nan()), "nan")
 
 
 def test_without_the_evidence_a_video_scores_lower(server):

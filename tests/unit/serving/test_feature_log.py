@@ -31,7 +31,7 @@ def rows(server, bundle):
     ids, layout, root = bundle.catalogue.ids.tolist(), LAYOUTS[VIDEO.name], server.settings.state
     keep_catalogue(root, ids)
     write_rows(root, VIDEO.name, layout, AS_OF, ids, bundle.video_features, defaults(VIDEO.name))
-    server.engine.use(bundle, "with rows")
+    server.releases.use(bundle, "with rows")
 
 
 @pytest.fixture

@@ -99,7 +99,7 @@ def test_a_page_asked_for_again_is_the_same(client):
 def test_pages_go_on_over_a_release_swap(client, server, tmp_path):
     first = client.get(HOME, params={"count": 40, "user_id": "ann"}).json()
     other = tiny_bundle(tmp_path, seed=3)
-    server.engine.use(other, "next")
+    server.releases.use(other, "next")
     second = client.get(HOME, params={"count": 40, "user_id": "ann", "cursor": first["next_cursor"]}).json()
     assert (first["release"], second["release"]) == (server.watcher.serving, "next")
     shown = [item["video_id"] for page in (first, second) for item in page["items"]]

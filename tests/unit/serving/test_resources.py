@@ -154,7 +154,7 @@ def test_what_another_process_barred_is_barred_with_the_next_poll(client, server
 
 def test_what_was_barred_stays_so_in_the_next_release(client, server, bundle):
     client.send("PUT", f"{VIDEOS}/v007", json={"status": "deleted"})
-    server.engine.use(bundle, "next")
+    server.releases.use(bundle, "next")
     assert "v007" not in everything(client)
 
 

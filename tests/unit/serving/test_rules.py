@@ -83,7 +83,7 @@ def test_the_watcher_follows_the_file_and_keeps_errors_out(tmp_path):
 def test_parameters_reach_the_release_that_serves(server):
     engine = server.engine
     before = engine.current
-    engine.configure(FunnelConfig(Rules(creator_run=1), weights={"exposure": 0.0}))
+    engine.releases.configure(FunnelConfig(Rules(creator_run=1), weights={"exposure": 0.0}))
     assert engine.current.funnel.config.rules.creator_run == 1
     assert engine.current.funnel.ranker.weights.exposure == 0
     assert "mark_index" in vars(engine.current), "else the next page hashes the whole catalogue"

@@ -208,7 +208,7 @@ def test_before_there_are_lanes_requests_pass():
 
 def test_the_served_app_sheds_before_it_looks_at_a_request(server, client):
     server.lanes.by_name["feeds"].places = 0
-    server.engine._config = type(server.engine._config)(limits=Limits(queue_s=0.01))
+    server.releases.config = type(server.releases.config)(limits=Limits(queue_s=0.01))
     answer = client.get(HOME + "?count=none")  # which would be 422
     assert answer.status_code == 503
     assert client.get("/healthz").status_code == client.get("/readyz").status_code == 200

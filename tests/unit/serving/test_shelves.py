@@ -46,7 +46,7 @@ def test_trending_keeps_the_rules_of_the_viewers_profile(client, server, tmp_pat
     for_kids = [number % 2 == 0 for number in range(40)]
     blocked = [["SE"] if number < 30 else [] for number in range(40)]
     catalogue = catalogue_of(40, made_for_kids=for_kids, blocked_regions=blocked)
-    server.engine.use(tiny_bundle(tmp_path, catalogue=catalogue), "kids")
+    server.releases.use(tiny_bundle(tmp_path, catalogue=catalogue), "kids")
     client.send("PUT", "/api/v1/users/kim", json={"kids_mode": True})
     client.send("PUT", "/api/v1/users/sven", json={"region": "SE"})
 

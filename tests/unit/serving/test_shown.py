@@ -177,7 +177,7 @@ def test_a_restart_remembers_what_was_shown(bundle, tmp_path):
 
 
 def test_a_release_beside_the_champion_hears_of_what_is_shown(server, bundle):
-    beside = server.engine.prepare(bundle, "beside")
+    beside = server.releases.prepare(bundle, "beside")
     server.engine.count_live(just_shown(server, "v003", 4))
     assert beside.funnel.inventory.exposure.impressions[3] == bundle.exposure.impressions[3] + 4
     beside.features.close()

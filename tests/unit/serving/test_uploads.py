@@ -65,7 +65,7 @@ def known(server):
     """The release's own videos were shown so often that nothing is left to explore among them."""
     release = server.engine.current
     release.bundle.exposure.impressions[:] = 10_000
-    server.engine.use(release.bundle, release.version)
+    server.releases.use(release.bundle, release.version)
 
 
 @pytest.fixture
@@ -288,7 +288,7 @@ def test_the_next_release_holds_it_once(server, client, tmp_path):
     of_its_time = pa.array([AS_OF - timedelta(hours=1)], VIDEOS.field("uploaded_at").type)
     told = told.set_column(VIDEOS.get_field_index("uploaded_at"), VIDEOS.field("uploaded_at"), of_its_time)
     whole = Catalogue.of(pa.concat_tables([tiny_catalogue().table, told]))
-    server.engine.use(tiny_bundle(tmp_path, catalogue=whole, seed=1), "next")
+    server.releases.use(tiny_bundle(tmp_path, catalogue=whole, seed=1), "next")
     release = server.engine.current
     ids = release.bundle.catalogue.ids.tolist()
     assert len(ids) == len(set(ids)) == len(whole) + 1
@@ -312,7 +312,7 @@ def test_a_store_that_fails_leaves_what_is_known(server, client, monkeypatch):
 def test_other_parameters_keep_the_new_videos(server, client):
     put(client)
     server.renewal.once()
-    server.engine.configure(server.config.default)
+    server.releases.configure(server.config.default)
     assert found(client, "zebra") == ["zebra"]
 
 
@@ -327,7 +327,7 @@ def test_uploads_that_cannot_be_taken_in_leave_the_release_with_its_new_paramete
 
     monkeypatch.setattr("serving.growth._funnel", broken)
     config = FunnelConfig(limits=Limits(request_s=0.3, retrieve_s=10, rank_s=10))
-    server.engine.configure(config)
+    server.releases.configure(config)
     assert server.engine.current.funnel.config == config
     assert len(server.engine.home("ann", 5).slate) == 5
     assert "are not served: no memory" in caplog.text

@@ -205,4 +205,4 @@ def test_a_release_of_another_layout_is_still_refused(server: Server, bundle: Bu
     features = PackedFeatures(server.stores.online_features, {USER_VIEW: FeatureLayout.of(["other"])})
     features.write_matrix(USER_VIEW, ["ann"], np.ones((1, 1), np.float32), 0)
     with pytest.raises(LayoutMismatch, match="materialise again"):
-        server.engine.use(bundle, "again")
+        server.releases.use(bundle, "again")

@@ -82,7 +82,7 @@ def test_a_combination_is_configured_once_for_a_release(server, board, bundle):
 
     first, again = funnels(), funnels()
     assert len(first) == 2 and all(one is other for one, other in zip(first, again, strict=True))
-    server.engine.use(bundle, "again")
+    server.releases.use(bundle, "again")
     second = funnels()
     assert len(second) == 2 and not any(one is other for one in first for other in second)
 
@@ -242,7 +242,7 @@ def test_an_operators_parameters_hold_for_the_release_beside_too(server, tmp_pat
     started(server, treatment={"release": str(other.folder)}, overrides={"tester": "treatment"})
     limits = Limits(candidates=20, retrieve_s=10, rank_s=10)
     before = server.engine.home("tester", 5)
-    server.engine.configure(FunnelConfig(limits=limits, weights={"like": 9.0}))
+    server.releases.configure(FunnelConfig(limits=limits, weights={"like": 9.0}))
     answer = server.engine.home("tester", 5)
     assert (before.trace.counts["pool"], answer.trace.counts["pool"]) == (40, 20)
     funnel = next(funnel for _, _, funnel in server.engine.experiments._state.made.values())
