@@ -194,3 +194,11 @@ def test_a_video_that_the_release_itself_bars_is_not_freed(bundle):
         assert not standing.active[4]
     finally:
         standing.catalogue.active[4] = True
+
+
+def test_writes_behind_one_that_hangs_are_told_to_come_again(client, server, monkeypatch):
+    monkeypatch.setattr("serving.resources.PATIENCE_S", 0.01)
+    with server.videos._lock:  # an earlier write's, which does not end
+        answer = client.send("PUT", "/api/v1/videos/v9", json={"title": "late"})
+    assert answer.status_code == 503 and "earlier writes of videos take too long" in answer.text
+    assert client.send("PUT", "/api/v1/videos/v9", json={"title": "late"}).status_code == 201
