@@ -197,7 +197,7 @@ def test_feeds_stay_whole_and_in_time_without_a_store(
     for _ in range(MEASURED):
         skipped, seconds = site.feed()
         took.append(seconds)
-        unasked = {"video_features"} if "ranker" in skipped else set()  # that was late: the ranker asks for them
+        unasked = {"video_features"} if "ranker" in skipped else set()  # the ranker would have asked
         assert PARTS[store] - unasked <= skipped.keys()
     p99 = float(np.percentile(took, 99))
     assert p99 < max(0.1, 4 * np.percentile(normal, 99)), f"normally {np.percentile(normal, 99):.3f} s"
