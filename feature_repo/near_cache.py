@@ -16,11 +16,13 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from models.layout import EXPIRY
 from upnext.abilities import Following
 
 WAYS = 8
 """Slots of a set: their tags fill one line of the processor's cache."""
+ADMITTED = 4
+"""A full cache takes in what one in so many requests missed: less work, and what is asked for once in a long
+while pushes out less of what is asked for more often. What is frequent gets in all the same."""
 _BESIDE = 16
 """Bytes of a slot beside its value: tag and time of use."""
 _FREE = 0
@@ -55,6 +57,8 @@ class NearCache:
         self._size = size
         self._clock = _FREE
         self._seen = 0
+        self._full = False
+        self._turn = 0
         self._lock = Lock()
         self._following: Following | None = None
         self.counts: Counter[str] = Counter()
@@ -91,8 +95,8 @@ class NearCache:
             following.close()
         self.clear()
 
-    def look(self, ids: Sequence[str], now: int) -> Near:
-        """What is here and holds at ``now``, µs since the epoch; all are absent while nobody vouches."""
+    def look(self, ids: Sequence[str]) -> Near:
+        """What is here, expired or not, as the store has it; all are absent while nobody vouches."""
         following = self._following
         if following is None or not following.vouches():
             with self._lock:
@@ -103,7 +107,6 @@ class NearCache:
             seen = self._seen
             slots, found = self._find(tags)
             values = self._values.take(slots).view(np.uint8).reshape(len(ids), self._size)
-            found &= np.ascontiguousarray(values[:, EXPIRY]).view(np.int64).reshape(-1) > now
             self._clock += 1
             self._used.reshape(-1)[slots[found]] = self._clock
             absent = np.flatnonzero(~found)
@@ -114,16 +117,20 @@ class NearCache:
     def keep(self, ids: Sequence[str], values: NDArray[np.uint8], seen: int) -> None:
         """Keep uint8[n, size], read after :meth:`look`, unless anything was forgotten since: it may be older.
 
-        Of more than a set's slots that fall into one set, the first stay.
+        A full cache keeps one in ``ADMITTED`` of what it is given. Of more than a set's slots that fall into
+        one set, the first stay.
         """
-        tags = _tags(ids)
-        first = np.sort(np.unique(tags, return_index=True)[1])
         with self._lock:
-            if seen != self._seen or not len(first):
+            self._turn += 1
+            if seen != self._seen or not len(ids) or (self._full and self._turn % ADMITTED):
                 return
-            self._release(tags)  # expired, or another thread was as quick
+            tags = _tags(ids)
+            first = np.sort(np.unique(tags, return_index=True)[1])
+            self._release(tags)  # another thread was as quick
             first, slots = self._places(first, tags[first])
-            self.counts["evicted"] += int(np.count_nonzero(self._flat[slots]))
+            evicted = int(np.count_nonzero(self._flat[slots]))
+            self.counts["evicted"] += evicted
+            self._full = 2 * evicted > len(slots)
             self._clock += 1
             self._flat[slots], self._used.reshape(-1)[slots] = tags[first], self._clock
             self._values[slots] = np.ascontiguousarray(values[first]).view(self._values.dtype).reshape(-1)
@@ -140,6 +147,7 @@ class NearCache:
         """Anything may have changed."""
         with self._lock:
             self._seen += 1
+            self._full = False
             self._tags[:] = _FREE
             self._used[:] = _FREE
 

@@ -173,7 +173,7 @@ class PackedFeatures:
         cache, now = self.near.get(view), self._now()
         if cache is None:
             return self._counted(view, self._fetch(view, ids, defaults, now))
-        near, layout = cache.look(ids, now), self.layouts[view]
+        near, layout = cache.look(ids), self.layouts[view]
         absent = near.absent
         if not len(absent):
             return self._counted(view, layout.unpack_array(near.values, defaults, now))

@@ -28,8 +28,6 @@ FORMAT = 2
 WIDTHS = {"float32": 4, "float16": 2}
 HEADER_DTYPE = np.dtype([("layout", "<u8"), ("timestamp", "<i8"), ("expiry", "<i8")])
 HEADER = HEADER_DTYPE.itemsize
-EXPIRY = slice(16, 24)
-"""Where the header says until when."""
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 NEVER = int(np.iinfo(np.int64).max)
 """Expiry of what stays good."""

@@ -213,7 +213,7 @@ def test_while_the_word_of_changes_is_silent_nothing_near_is_served(
     cache = near.near["view"]
     proxy.stall()
     write(store, IDS, 2)  # of which nobody here is told
-    took = eventually(lambda: len(cache.look(IDS, 0).absent) == len(IDS))
+    took = eventually(lambda: len(cache.look(IDS).absent) == len(IDS))
     assert took <= 1.0
     eventually(lambda: len(cache) == 0)
     proxy.flow()
