@@ -99,8 +99,12 @@ class Live:
         return False
 
     def frozen(self, save: Callable[[str], None]) -> None:
-        """Call ``save`` with the position while nothing is being applied, then commit the position."""
+        """Call ``save`` with the position while nothing is being applied, then commit the position.
+
+        What was applied is on disk before it.
+        """
         with self._lock:
+            self._history.flush()
             save(self.position)
             if self.position:
                 self._log.commit(GROUP, self.position)

@@ -173,7 +173,14 @@ class WatchHistory(Port, Protocol):
     """Per user, what was done in the last 90 days; everything except impressions."""
 
     def add(self, events: pa.Table) -> int:
-        """Store events (columns of EVENTS); a repeated event_id counts once; says how many were new."""
+        """Store events (columns of EVENTS); a repeated event_id counts once; says how many were new.
+
+        They outlive this process at once, and a loss of power after :meth:`flush`.
+        """
+        ...
+
+    def flush(self) -> None:
+        """Bring to disk what was added: who adds from a log calls it before committing a position."""
         ...
 
     def recent(self, user_id: str, now: datetime, limit: int = 200) -> pa.Table:

@@ -45,9 +45,13 @@ def scrub(connection: Any) -> None:
 
     The connection is in no transaction. StoreUnavailable when another still reads what was there before.
     """
-    busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    _checkpoint(connection, "TRUNCATE", "erase again")
+
+
+def _checkpoint(connection: Any, how: str, remedy: str) -> None:
+    busy, _, _ = connection.execute(f"PRAGMA wal_checkpoint({how})").fetchone()
     if busy:
-        raise StoreUnavailable("another process reads the database just now: erase again")
+        raise StoreUnavailable(f"another process reads the database just now: {remedy}")
 
 
 @contextmanager
@@ -115,6 +119,11 @@ class GroupCommit:
         """Leave nothing of what was deleted in the file or its write-ahead log (:func:`scrub`)."""
         with self._writing:
             scrub(self._connection)
+
+    def flush(self) -> None:
+        """Bring to disk what was committed, where commits do not (``synchronous = NORMAL``)."""
+        with self._writing:
+            _checkpoint(self._connection, "FULL", "it will be tried again")
 
     def close(self) -> None:
         """Close the connection after the group being written."""

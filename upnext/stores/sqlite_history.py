@@ -44,6 +44,7 @@ class SqliteHistory:
         self._ttl = timedelta(days=days)
         writer = open_sqlite(path, _SCHEMA)
         writer.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        writer.execute("PRAGMA synchronous = NORMAL")  # the event log is on disk, and read again from there
         self._writer = GroupCommit(writer)
         self._reader = open_sqlite(path, "")
         self._reading = Lock()
@@ -75,6 +76,10 @@ class SqliteHistory:
             return connection.total_changes - before
 
         return self._run(insert)
+
+    def flush(self) -> None:
+        with sqlite_errors(self._path):
+            self._writer.flush()
 
     def recent(self, user_id: str, now: datetime, limit: int = 200) -> pa.Table:
         with sqlite_errors(self._path), self._reading:

@@ -1,5 +1,6 @@
 """The consumer counts each event once, whatever is killed in between."""
 
+import shutil
 from datetime import UTC, datetime, timedelta
 from threading import Event as Flag
 from threading import Thread
@@ -92,6 +93,24 @@ def test_going_on_from_a_snapshot_counts_nothing_twice_and_misses_nothing(stores
     restarted.catch_up(10.0)
     assert total(again) == pytest.approx(3)
     assert stores.history.recent("u", NOW + timedelta(minutes=1)).num_rows == 3
+
+
+def test_what_a_snapshot_takes_for_applied_is_on_disk(stores, tmp_path):
+    """What a loss of power leaves of the history: its file, without the write-ahead log beside it."""
+    live, kept = live_of(stores, LiveCounts()), []
+    stores.event_log.append([watch(1)])
+    live.catch_up(10.0)
+    (there,) = tmp_path.rglob("history.db")
+
+    def save(position):
+        settings = Settings(home=tmp_path / "after")
+        settings.state.mkdir(parents=True)
+        shutil.copy(there, settings.state / there.name)
+        with connect(settings) as after:
+            kept.append(after.history.recent("u", NOW + timedelta(minutes=1)).num_rows)
+
+    live.frozen(save)
+    assert kept == [1]
 
 
 def test_a_state_that_cannot_be_read_is_as_good_as_none(tmp_path):
