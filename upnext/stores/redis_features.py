@@ -205,8 +205,8 @@ def keys_of(view: str, ids: Sequence[str]) -> list[bytes]:
     """Names in Redis of the values of a view."""
     if "" in ids:
         raise InvalidRequest("an id is empty: every value belongs to an entity")
-    prefix = _prefix(view)
-    return [prefix + key for key in map(str.encode, ids)]
+    prefix = _prefix(view).decode()
+    return [f"{prefix}{id_}".encode() for id_ in ids]
 
 
 def _batches(keys: Iterator[Any]) -> Iterator[list[bytes]]:
