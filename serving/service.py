@@ -14,6 +14,8 @@ from upnext.settings import load_settings
 
 PROBES = frozenset({"/healthz", "/readyz"})
 """Routes that BentoML answers itself, without saying which release serves or why none does."""
+API = "/api/"
+"""Where all routes below are ours."""
 _running: list[Server] = []
 
 
@@ -27,14 +29,14 @@ def running() -> Server:
 app = create_app(running)
 
 
-class OwnProbes:
-    """Answers the probes with our own routes."""
+class Shortcut:
+    """Answers the probes with our own routes, and what is ours anyway without BentoML's look at its own."""
 
     def __init__(self, bentos_app: Any) -> None:
         self._bentos_app = bentos_app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        ours = scope["type"] == "http" and scope["path"] in PROBES
+        ours = scope["type"] == "http" and (scope["path"] in PROBES or scope["path"].startswith(API))
         await (app if ours else self._bentos_app)(scope, receive, send)
 
 
@@ -44,6 +46,7 @@ class OwnProbes:
     traffic={"timeout": 10},
     logging={"access": {"enabled": False}},
     metrics={"enabled": False},
+    tracing={"excluded_urls": ".*"},  # spans are serving.tracing's; BentoML's cost 2 ms a request, unread
 )
 @bentoml.asgi_app(app)
 class Upnext:
@@ -64,4 +67,4 @@ class Upnext:
         _running.pop().stop()
 
 
-Upnext.add_asgi_middleware(OwnProbes)  # type: ignore[attr-defined]
+Upnext.add_asgi_middleware(Shortcut)  # type: ignore[attr-defined]

@@ -13,6 +13,7 @@ from serving import documents
 from serving.answer import Answer
 from serving.clock import wall_clock
 from serving.engine import Engine
+from serving.impressions import Shown
 from serving.paging import FIRST, LONGEST, Page
 from serving.server import Server
 from upnext.contracts import Id, Token
@@ -36,7 +37,7 @@ class Asked(BaseModel):
     )
     count: int = Field(20, ge=1, le=200, description="Items wanted.")
     exclude: list[Id] = Field(
-        default_factory=list, max_length=LEFT_OUT, description="Ids of videos to leave out; may be repeated."
+        [], max_length=LEFT_OUT, description="Ids of videos to leave out; may be repeated."
     )
     cursor: Annotated[str, Field(min_length=1, max_length=LONGEST)] | None = Field(
         None, description="next_cursor of the page before: goes on with videos that were not shown yet."
@@ -71,5 +72,9 @@ def respond(running: Server, surface: str, asked: Asked, ask: Ask, about: str | 
     body = orjson.dumps(documents.recommendation(answer, 1e3 * took, asked.debug, cursor))
     running.telemetry.seconds.labels(surface).observe(took)
     impressions = documents.shown(answer, asked.session_id, at, asked.viewer)
-    log = BackgroundTask(running.impressions.put, impressions)
-    return Response(body, media_type="application/json", background=log)
+    return Response(body, media_type="application/json", background=BackgroundTask(_log, running, impressions))
+
+
+async def _log(running: Server, impressions: Shown) -> None:
+    """Hand on what was shown; a coroutine, since that waits for nothing and is not worth a thread."""
+    running.impressions.put(impressions)
