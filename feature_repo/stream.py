@@ -93,6 +93,11 @@ def values(view: ViewSpec, state: StreamState, now: int) -> NDArray[np.float32]:
 
 def amounts_of(event: StreamEvent) -> Tally:
     """What one event adds to its minute."""
-    counted = KINDS.get(event.kind)
-    played = event.watch_ms if event.kind == "watch" else 0
-    return tuple(played if name == "watch_s" else int(name == counted) for name in AMOUNTS)
+    counted = _ONE.get(event.kind, _NOTHING)
+    if event.kind != "watch":
+        return counted
+    return (*counted[:_PLAYED], event.watch_ms, *counted[_PLAYED + 1 :])
+
+
+_ONE = {kind: tuple(int(name == counted) for name in AMOUNTS) for kind, counted in KINDS.items()}
+_NOTHING, _PLAYED = (0,) * len(AMOUNTS), AMOUNTS.index("watch_s")

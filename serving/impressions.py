@@ -6,6 +6,7 @@ cannot keep up, features are given up long before them.
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from queue import Empty, Full, Queue
@@ -24,7 +25,9 @@ WAITING = 10_000
 WITH_FEATURES = 1_000
 """Answers that wait beyond which new ones leave their features behind: about 30 MB of them."""
 TOGETHER = 200
-"""Answers that are written as one append."""
+"""Answers that are written as one append at most."""
+EVERY_S = 0.1
+"""Seconds between appends: what answers of that time have in common is done once for all of them."""
 log = logging.getLogger(__name__)
 
 
@@ -126,23 +129,22 @@ class ImpressionLog:
 
     def flush(self) -> None:
         """Write all that waits now."""
-        while self._write(block_s=0.0):
-            pass
+        while waiting := self._taken():
+            self._write([shown for shown in waiting if not self._unwanted(shown)])
 
     def _run(self) -> None:
-        while not self._stop.is_set():
-            self._write(block_s=0.2)
+        while not self._stop.wait(EVERY_S):
+            self.flush()
 
-    def _write(self, block_s: float) -> bool:
-        """One append of what waits; False when nothing did."""
-        try:
-            first = self._waiting.get(block=block_s > 0, timeout=block_s or None)
-        except Empty:
-            return False
-        batch = [first]
-        while len(batch) < TOGETHER and not self._waiting.empty():
-            batch.append(self._waiting.get_nowait())
-        batch = [shown for shown in batch if not self._unwanted(shown)]
+    def _taken(self) -> list[Shown]:
+        """What waits, ``TOGETHER`` of it at most."""
+        taken: list[Shown] = []
+        with suppress(Empty):
+            while len(taken) < TOGETHER:
+                taken.append(self._waiting.get_nowait())
+        return taken
+
+    def _write(self, batch: Sequence[Shown]) -> None:
         events = [event for shown in batch for event in shown.events()]
         try:
             self._log.append(events)
@@ -150,7 +152,6 @@ class ImpressionLog:
             log.warning("%d impressions are lost: %s", len(events), error)
             self._on_drop(len(events))
         self._write_features([shown for shown in batch if shown.features is not None])
-        return True
 
     def _write_features(self, batch: Sequence[Shown]) -> None:
         if not batch:

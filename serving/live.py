@@ -121,7 +121,9 @@ class Live:
         if batch.events.num_rows:
             self._mark(batch.events)
             events = _shifted(batch.events, self._offset_us())
-            self._history.add(events.filter(pc.not_equal(events["event_type"], "impression")))
+            done = events.filter(pc.not_equal(events["event_type"], "impression"))
+            if done.num_rows:
+                self._history.add(done)
             self._on_events(events)
         self.position = batch.position
         self.applied += batch.events.num_rows

@@ -49,10 +49,13 @@ class LiveCounts:
             [watch_fraction(played, duration_ms), *WEIGHTS.values()],
             0.0,
         )
+        counted = np.flatnonzero((weight > 0) & (rows >= 0))
+        if not len(counted):  # impressions only, of which there are most
+            return
         hours = pc.cast(events["timestamp"], pa.int64()).to_numpy() // HOUR_US
         videos, regions = events["video_id"].to_pylist(), events["region"].to_pylist()
         with self._lock:
-            for at in np.flatnonzero((weight > 0) & (rows >= 0)):
+            for at in counted:
                 here = {EVERYWHERE, regions[at] or EVERYWHERE}
                 self.regions |= here
                 for region in here:
