@@ -94,13 +94,13 @@ class Crosses:
     def features(self, viewers: Viewers, candidates: NDArray[np.int32]) -> NDArray[np.float32]:
         """float32[B, C, dx] for candidates int32[B, C], catalogue rows, none of them unknown."""
         count, width = candidates.shape
-        out = np.empty((count, width, len(CROSS_NAMES)), np.float32)
+        planes = np.empty((len(CROSS_NAMES), count, width), np.float32)  # each written in one go
         step = max(1, BATCH // max(width, 1))
         for start in range(0, count, step):
             part = slice(start, start + step)
             for place, values in enumerate(self._columns(viewers[part], candidates[part])):
-                out[part, :, place] = values
-        return out
+                planes[place, part] = values
+        return np.ascontiguousarray(planes.transpose(1, 2, 0))
 
     def pairs(
         self, viewers: Viewers, viewer: NDArray[np.integer], video: NDArray[np.int32]
@@ -177,6 +177,7 @@ class Crosses:
     def _columns(self, viewers: Viewers, candidates: NDArray[np.int32]) -> Iterator[Column]:
         """Every feature in the order of CROSS_NAMES, broadcastable to [B, C]."""
         history = viewers.histories.newest(LENGTH)
+        history = history.newest(int(history.mask.sum(axis=1).max(initial=0)))
         yield from self._similarities(self.als_items, self.als_inverse, viewers.als, history, candidates)
         yield from self._similarities(
             self.tower_items, self.tower_inverse, viewers.tower, history, candidates
@@ -213,18 +214,19 @@ class Crosses:
         vectors, liked = items[candidates], np.maximum(history.strength, 0)
         rows = np.maximum(history.rows, 0)
         yield np.matmul(vectors, user[:, :, None])[:, :, 0]
-        cosine = np.matmul(vectors, (items[rows] * inverse[rows][:, :, None]).transpose(0, 2, 1))
-        cosine *= inverse[candidates][:, :, None]
+        # An entry of the history per line: what is taken over entries runs along all candidates at once.
+        cosine = np.matmul(items[rows] * inverse[rows][:, :, None], vectors.transpose(0, 2, 1))
+        cosine *= inverse[candidates][:, None, :]
         recent = liked * np.exp2(-history.age_s / RECENT_S)
-        yield np.where((liked > 0)[:, None, :], cosine, -1).max(axis=2, initial=-1)
-        weights = np.stack([_shares(liked), _shares(recent)], axis=2)
-        means = np.matmul(cosine, weights)
-        yield means[:, :, 0]
-        yield means[:, :, 1]
+        passed_over = np.where(liked > 0, np.float32(0), np.float32(-2))[:, :, None]  # and so below any cosine
+        yield (cosine + passed_over).max(axis=1, initial=-1)
+        means = np.matmul(np.stack([_shares(liked), _shares(recent)], axis=1), cosine)
+        yield means[:, 0]
+        yield means[:, 1]
         np.maximum(cosine, 0, out=cosine)
         cosine *= cosine
         cosine *= cosine
-        yield np.log1p(np.matmul(cosine, liked[:, :, None])[:, :, 0])
+        yield np.log1p(np.matmul(liked[:, None, :], cosine)[:, 0])
 
     def _candidate(
         self, viewers: Viewers, history: Histories, candidates: NDArray[np.int32]
@@ -256,37 +258,31 @@ def _affinity(
     entries = history.mask
     owner = codes[candidates]
     theirs = np.where(entries, codes[np.maximum(history.rows, 0)], -1)
-    same = (owner[:, :, None] == theirs[:, None, :]) & (owner >= 0)[:, :, None]
+    theirs = np.where(theirs < 0, -2, theirs)  # not the -1 of a candidate
+    same = theirs[:, :, None] == owner[:, None, :]
     liked = np.maximum(history.strength, 0)
     usual = history.strength.sum(axis=1) / np.maximum(entries.sum(axis=1), 1)
-    sums = np.matmul(same.astype(np.float32), np.stack([liked, history.strength, entries], axis=2))
+    told = np.stack([liked, history.strength, entries], axis=1)
+    share, strength, count = np.matmul(told, same.astype(np.float32)).transpose(1, 0, 2)
     unknown = owner < 0
-    yield np.where(unknown, np.nan, sums[:, :, 0] / (liked.sum(axis=1) + PRIOR)[:, None])
-    mean = (sums[:, :, 1] + PRIOR * usual[:, None]) / (sums[:, :, 2] + PRIOR)
-    yield np.where(unknown, np.nan, mean)
-    yield np.where(unknown, np.nan, np.log1p(sums[:, :, 2]))
-    yield _hours_since(same, history.age_s[:, None, :])
+    yield np.where(unknown, np.nan, share / (liked.sum(axis=1) + PRIOR)[:, None])
+    yield np.where(unknown, np.nan, (strength + PRIOR * usual[:, None]) / (count + PRIOR))
+    yield np.where(unknown, np.nan, np.log1p(count))
+    yield _hours_since(same, history.age_s[:, :, None])
 
 
 def _seen(history: Histories, candidates: NDArray[np.int32]) -> Iterator[Column]:
     """Whether the viewer already met the candidate, what came of it, and the hours since."""
-    same = candidates[:, :, None] == history.rows[:, None, :]
-    yield same.any(axis=2)
-    yield np.matmul(same.astype(np.float32), history.strength[:, :, None])[:, :, 0]
-    yield _hours_since(same, history.age_s[:, None, :])
+    same = history.rows[:, :, None] == candidates[:, None, :]
+    yield same.any(axis=1)
+    yield np.matmul(history.strength[:, None, :], same.astype(np.float32))[:, 0]
+    yield _hours_since(same, history.age_s[:, :, None])
 
 
 def _hours_since(which: NDArray[np.bool_], age_s: NDArray[np.float32]) -> NDArray[np.float32]:
-    """log(1 + hours) since the newest entry that ``which`` marks on the last axis; NaN for none.
-
-    Histories are newest first, so the first mark is the newest.
-    """
-    if not which.shape[-1]:
-        return np.full(which.shape[:-1], np.nan, np.float32)
-    first = which.argmax(axis=-1)[..., None]
-    ages = np.take_along_axis(np.broadcast_to(age_s, which.shape), first, axis=-1)
-    marked = np.take_along_axis(which, first, axis=-1)
-    return np.where(marked, np.log1p(ages / 3600), np.nan)[..., 0].astype(np.float32)
+    """log(1 + hours) since the newest of the entries, on axis 1, that ``which`` marks; NaN for none."""
+    newest = np.where(which, age_s, np.float32(np.inf)).min(axis=1, initial=np.inf)
+    return np.where(np.isfinite(newest), np.log1p(newest / 3600), np.nan).astype(np.float32)
 
 
 def _relative(counts: NDArray[np.float32], mean: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -168,9 +168,10 @@ def put_together(
 
 def latest_query(recent: pa.Table, now: datetime) -> tuple[str, float]:
     """What was searched for last and how many seconds ago; ("", nan) unless within ``QUERY_FRESH_S``."""
-    searches = recent.filter(pc.equal(recent["event_type"], "search"))
-    if not searches.num_rows:
+    kinds = recent["event_type"].to_pylist()
+    if "search" not in kinds:
         return "", nan
+    searches = recent.filter(pc.equal(recent["event_type"], "search"))
     times = pc.cast(searches["timestamp"], pa.int64()).to_numpy()
     newest = int(times.argmax())
     age_s = (microseconds(now) - int(times[newest])) / 1e6

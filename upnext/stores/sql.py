@@ -187,10 +187,12 @@ class Database:
             yield table_of(rows, schema)
             last = rows[-1][0]
 
-    def rows(self, query: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
-        """All that a query finds."""
+    def rows(
+        self, query: sa.Select[Any], values: Mapping[str, object] | None = None
+    ) -> Sequence[sa.Row[Any]]:
+        """All that a query finds, with ``values`` for its parameters."""
         with self.errors(), self.engine.connect() as connection:
-            return connection.execute(query).all()
+            return connection.execute(query, values).all()
 
     def change(self, statement: sa.Executable) -> int:
         """Run one statement that writes; says how many rows it changed."""

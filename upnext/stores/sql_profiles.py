@@ -10,6 +10,8 @@ from upnext.stores.sql import USER_TABLE, SqlStore
 from upnext.stores.tables import conform
 
 _COLUMNS = [USER_TABLE.c[name] for name in USERS.names]
+_GET = sa.select(*_COLUMNS).where(USER_TABLE.c.user_id == sa.bindparam("user_id"))
+"""Made once: to put it together takes longer than to run it."""
 
 
 class SqlProfiles(SqlStore):
@@ -22,7 +24,7 @@ class SqlProfiles(SqlStore):
         self._database.upsert(USER_TABLE, conform(users, USERS, "users"), told=False)
 
     def get(self, user_id: str) -> Mapping[str, object] | None:
-        found = self._database.rows(sa.select(*_COLUMNS).where(USER_TABLE.c.user_id == user_id))
+        found = self._database.rows(_GET, {"user_id": user_id})
         return dict(found[0]._mapping) if found else None
 
     def scan(self, batch: int = 50_000) -> Iterator[pa.Table]:
