@@ -218,7 +218,9 @@ class Crosses:
         cosine = np.matmul(items[rows] * inverse[rows][:, :, None], vectors.transpose(0, 2, 1))
         cosine *= inverse[candidates][:, None, :]
         recent = liked * np.exp2(-history.age_s / RECENT_S)
-        passed_over = np.where(liked > 0, np.float32(0), np.float32(-2))[:, :, None]  # and so below any cosine
+        passed_over = np.where(liked > 0, np.float32(0), np.float32(-2))[
+            :, :, None
+        ]  # and so below any cosine
         yield (cosine + passed_over).max(axis=1, initial=-1)
         means = np.matmul(np.stack([_shares(liked), _shares(recent)], axis=1), cosine)
         yield means[:, 0]

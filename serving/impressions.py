@@ -12,12 +12,12 @@ from datetime import datetime
 from queue import Empty, Full, Queue
 from threading import Event as Flag
 from threading import Thread
-from uuid import uuid4
 from zlib import crc32
 
 from serving.feature_log import ShownFeatures, logged
 from upnext.contracts import Event, EventType
 from upnext.errors import UpnextError
+from upnext.event_ids import new_event_id
 from upnext.ports import EventLog, FeatureLog
 
 WAITING = 10_000
@@ -52,7 +52,7 @@ class Shown:
         places = zip(self.video_ids, self.positions, self.propensities, strict=True)
         return [
             Event.model_construct(
-                event_id=str(uuid4()),
+                event_id=new_event_id(),
                 user_id=self.user_id,
                 event_type=EventType.IMPRESSION,
                 video_id=video_id,

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Literal, Self, TypeVar
-from uuid import uuid4
 
 import numpy as np
 import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from upnext.event_ids import new_event_id
 
 
 def _whole(value: object) -> object:
@@ -61,7 +62,7 @@ class Event(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    event_id: Id = Field(default_factory=lambda: str(uuid4()))
+    event_id: Id = Field(default_factory=new_event_id)
     """The client's, for idempotence; ours when the client sends none."""
     user_id: Id
     event_type: EventType

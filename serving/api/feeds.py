@@ -72,7 +72,9 @@ def respond(running: Server, surface: str, asked: Asked, ask: Ask, about: str | 
     body = orjson.dumps(documents.recommendation(answer, 1e3 * took, asked.debug, cursor))
     running.telemetry.seconds.labels(surface).observe(took)
     impressions = documents.shown(answer, asked.session_id, at, asked.viewer)
-    return Response(body, media_type="application/json", background=BackgroundTask(_log, running, impressions))
+    return Response(
+        body, media_type="application/json", background=BackgroundTask(_log, running, impressions)
+    )
 
 
 async def _log(running: Server, impressions: Shown) -> None:
