@@ -26,7 +26,7 @@ def recommendation(
         | {
             "title": video["title"] or "",
             "score": scores[position],
-            "reason": answer.reasons[position].model_dump(),
+            "reason": dict(answer.reasons[position]),
             "sources": pool.sources(int(slate.place[position])),
             "is_ad": False,
         }

@@ -111,12 +111,14 @@ class Funnel:
         """The candidates worth ranking: merged, only what may be shown; filled up with popular videos where
         there are too few, without what was seen lately where enough else is left."""
         limit = self.config.limits.candidates
-        pool = _permitted(union(found, self.fusion, 2 * limit), situation)
-        if filled and len(pool) < LEAST * situation.count:
+        pool = union(found, self.fusion, 2 * limit)
+        kept = np.flatnonzero(postrank.permitted(pool.rows, situation))
+        if filled and len(kept) < LEAST * situation.count:
             found = {**found, "popular": self._popular(viewer.region, LEAST * situation.count, situation)}
-            pool = _permitted(union(found, self.fusion, 2 * limit), situation)
-        pool = _unseen(pool, situation) if unseen else pool
-        return pool.take(np.arange(min(limit, len(pool))))
+            pool = union(found, self.fusion, 2 * limit)
+            kept = np.flatnonzero(postrank.permitted(pool.rows, situation))
+        kept = kept[_unseen(pool.rows[kept], situation)] if unseen else kept
+        return pool.take(kept[:limit])
 
     def slate(
         self,
@@ -282,13 +284,9 @@ def _places(values: NDArray[np.float32]) -> NDArray[np.float64]:
     return places / max(len(values) - 1, 1)
 
 
-def _unseen(pool: Pool, situation: Situation) -> Pool:
-    """Leave out what was watched within the half-life of its demotion, as long as enough else is left."""
+def _unseen(rows: NDArray[np.int32], situation: Situation) -> NDArray[np.bool_]:
+    """bool[n]: what was not watched within the half-life of its demotion; all, where little else is left."""
     watched = situation.seen[situation.seen_age_s < situation.rules.seen_half_life_s]
-    unseen = ~np.isin(pool.rows, watched)
-    enough = max(situation.count, min(LEAST * situation.count, len(pool) // 2))
-    return pool.take(unseen) if unseen.sum() >= enough else pool
-
-
-def _permitted(pool: Pool, situation: Situation) -> Pool:
-    return pool.take(postrank.permitted(pool.rows, situation))
+    unseen = ~np.isin(rows, watched)
+    enough = max(situation.count, min(LEAST * situation.count, len(rows) // 2))
+    return unseen if unseen.sum() >= enough else np.ones(len(rows), np.bool_)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,9 +73,8 @@ class Claim:
     """The video that is explained."""
     evidence: int
     """What its retriever found it by."""
-    by_als: int
-    by_towers: int
-    """The video of the past that speaks most for it, by either model."""
+    watched: int
+    """The video of the past that speaks most for it, by the model that found it."""
 
 
 def explain(
@@ -86,16 +86,20 @@ def explain(
     ranks = pool.ranks[:, slate.place].astype(np.float64)
     weight = np.asarray([WEIGHT.get(name, 1.0) for name in pool.names])[:, None]
     source = np.where(ranks < UNRANKED, (1 + ranks) * weight, np.inf).argmin(axis=0)
-    columns = (
-        slate.rows,
-        pool.evidence[source, slate.place],
-        evidence.of_als(slate.rows, viewer),
-        evidence.of_towers(slate.rows, viewer),
-    )
-    told = Explainer(viewer, catalogue)
+    because = pool.evidence[source, slate.place]
+    by = np.asarray(pool.names)[source]
+    watched = np.where(by == "because_you_watched", because, -1)
+    for name, loudest in (("als", evidence.of_als), ("two_tower", evidence.of_towers)):
+        found = by == name
+        if found.any():
+            watched[found] = loudest(slate.rows[found], viewer)
+    told = Explainer.citing(np.append(watched, viewer.seed), viewer, catalogue)
+    columns = (slate.rows, because, watched)
     return [
-        told.say("explore") if explored else told.by(pool.names[by], Claim(*claim))
-        for explored, by, *claim in zip(slate.explored, source, *(c.tolist() for c in columns), strict=True)
+        told.say("explore") if explored else told.by(name, Claim(*claim))
+        for explored, name, *claim in zip(
+            slate.explored.tolist(), by.tolist(), *(c.tolist() for c in columns), strict=True
+        )
     ]
 
 
@@ -105,6 +109,15 @@ class Explainer:
 
     viewer: Viewer
     catalogue: Catalogue
+    cited: Mapping[int, Mapping[str, Any]]
+    """Row -> ``video_id`` and ``title`` of the videos that a reason may name."""
+
+    @classmethod
+    def citing(cls, rows: NDArray[np.integer], viewer: Viewer, catalogue: Catalogue) -> "Explainer":
+        """One who may name the videos in some rows, -1 for none."""
+        known = np.unique(rows[rows >= 0])
+        documents = catalogue.documents(known, ("video_id", "title"))
+        return cls(viewer, catalogue, dict(zip(known.tolist(), documents, strict=True)))
 
     def by(self, source: str, claim: Claim) -> Reason:
         seed = self.viewer.seed
@@ -112,28 +125,14 @@ class Explainer:
             of_past = self.viewer.surface == "because_you_watched"
             code = "because_you_watched" if of_past else "related"
             return self.say(code, self._title(seed), self._id(seed))
-        tellers: Mapping[str, Callable[[Claim], Reason]] = {
-            "because_you_watched": lambda claim: self._watched(claim.evidence),
-            "als": lambda claim: self._watched(claim.by_als),
-            "two_tower": lambda claim: self._watched(claim.by_towers),
-            "creators": self._creator,
-            "topics": self._topic,
-            "search": lambda _: self.say("search", self.viewer.query, self.viewer.query),
-            "new": lambda _: self.say("new"),
-            "latest": lambda _: self.say("new"),
-            "uploads": lambda _: self.say("new"),
-            "topic": lambda _: self.say("topic", self.viewer.topics[0], self.viewer.topics[0]),
-            "trending": self._trending,
-            "popular": lambda _: self.say("popular"),
-        }
-        return tellers[source](claim)
+        return self.TELLERS[source](self, claim)
 
     def say(self, code: str, what: str | None = None, because_of: str | None = None) -> Reason:
         return say(code, self.viewer.language, what, because_of)
 
-    def _watched(self, row: int) -> Reason:
-        if row >= 0:
-            return self.say("because_you_watched", self._title(row), self._id(row))
+    def _watched(self, claim: Claim) -> Reason:
+        if claim.watched >= 0:
+            return self.say("because_you_watched", self._title(claim.watched), self._id(claim.watched))
         return self.say("start_here" if self.viewer.cold else "for_you")
 
     def _creator(self, claim: Claim) -> Reason:
@@ -150,12 +149,40 @@ class Explainer:
         region = self.viewer.region
         return self.say("popular_in_region", region, region) if region else self.say("trending")
 
+    def _search(self, _: Claim) -> Reason:
+        return self.say("search", self.viewer.query, self.viewer.query)
+
+    def _one_topic(self, _: Claim) -> Reason:
+        return self.say("topic", self.viewer.topics[0], self.viewer.topics[0])
+
+    def _new(self, _: Claim) -> Reason:
+        return self.say("new")
+
+    def _popular(self, _: Claim) -> Reason:
+        return self.say("popular")
+
     def _id(self, row: int) -> str:
-        return str(self.catalogue.named(np.asarray([row]))[0])
+        return str(self.cited[row]["video_id"])
 
     def _title(self, row: int) -> str:
         """A video's title, else its id."""
-        return str(self.catalogue.table["title"][row].as_py() or self._id(row))
+        return str(self.cited[row]["title"] or self._id(row))
+
+    TELLERS: ClassVar[Mapping[str, Callable[["Explainer", Claim], Reason]]] = {
+        "because_you_watched": _watched,
+        "als": _watched,
+        "two_tower": _watched,
+        "creators": _creator,
+        "topics": _topic,
+        "search": _search,
+        "new": _new,
+        "latest": _new,
+        "uploads": _new,
+        "topic": _one_topic,
+        "trending": _trending,
+        "popular": _popular,
+    }
+    """Retriever -> how its claims are told."""
 
 
 def say(code: str, language: str | None, what: str | None = None, because_of: str | None = None) -> Reason:

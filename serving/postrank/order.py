@@ -27,15 +27,16 @@ def spread_topics(slate: Slate, situation: Situation) -> Slate:
     score = slate.score[:window]
     worth = (1 - weight) * (score - score.min()) / (np.ptp(score) or 1.0)
     vectors = unit(situation.inventory.directions[slate.rows[:window]])
-    nearest = np.full(window, -1.0, np.float32)
+    likeness = np.maximum(vectors @ vectors.T, 0) * np.float32(weight)
+    nearest = np.zeros(window, np.float32)
     chosen = np.empty(count, np.int64)
-    left = np.zeros(window)
     for place in range(count):
-        chosen[place] = best = int(np.argmax(worth - weight * np.maximum(nearest, 0) + left))
-        left[best] = -np.inf
-        np.maximum(nearest, vectors @ vectors[best], out=nearest)
-    rest = np.setdiff1d(np.arange(len(slate)), chosen)
-    return slate.take(np.concatenate([chosen, rest]))
+        chosen[place] = best = int((worth - nearest).argmax())
+        worth[best] = -np.inf
+        np.maximum(nearest, likeness[best], out=nearest)
+    rest = np.ones(len(slate), np.bool_)
+    rest[chosen] = False
+    return slate.take(np.concatenate([chosen, np.flatnonzero(rest)]))
 
 
 def share_with_small(slate: Slate, situation: Situation) -> Slate:
