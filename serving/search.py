@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from models.catalogue import Catalogue
@@ -56,18 +58,7 @@ class TextIndex:
 
         beside: another index over so many ``videos``, whose weights count for the words that it knows.
         """
-        vocabulary: dict[str, int] = {}
-        codes: list[int] = []
-        rows: list[int] = []
-        columns = (catalogue.table[name].to_pylist() for name in ("title", "tags", "category"))
-        for row, (title, tags, category) in enumerate(zip(*columns, strict=True)):
-            if not catalogue.active[row]:
-                continue
-            words = set(tokens(" ".join([title or "", *(tags or ()), category or ""])))
-            codes.extend(vocabulary.setdefault(word, len(vocabulary)) for word in words)
-            rows.extend([row] * len(words))
-        code = np.asarray(codes, np.int64)
-        order = np.argsort(code, kind="stable")
+        vocabulary, code, rows = _postings(catalogue)
         counts = np.bincount(code, minlength=len(vocabulary))
         bounds = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         weight = np.log1p((videos + len(catalogue)) / np.maximum(counts, 1)).astype(np.float32)
@@ -75,7 +66,7 @@ class TextIndex:
             known = {code: beside.vocabulary.get(word) for word, code in vocabulary.items()}
             both = {code: its for code, its in known.items() if its is not None}
             weight[list(both)] = beside.weight[list(both.values())]
-        return cls(vocabulary, np.asarray(rows, np.int32)[order], bounds, weight)
+        return cls(vocabulary, rows, bounds, weight)
 
     def search(self, query: str, k: int) -> Candidates:
         """The k videos with most of the query's words, rare words weighing more; newer first among equals."""
@@ -108,6 +99,45 @@ class TwoTexts:
         old, new = self.base.search(query, k), self.late.search(query, k)
         rows = np.concatenate([old.rows, new.rows + self.first])
         return best_of(rows, np.concatenate([old.scores, new.scores]), k)
+
+
+def _postings(catalogue: Catalogue) -> tuple[dict[str, int], NDArray[np.int64], NDArray[np.int32]]:
+    """Tokens of the active videos, with their codes; then code int64[p] and row int32[p], sorted, none twice.
+
+    White space parts tokens whatever is beside it, so each distinct word is taken apart once, however many
+    videos have it: the loop is over the vocabulary, not over the catalogue.
+    """
+    words, rows = _words(catalogue)
+    encoded = words.dictionary_encode()
+    word = np.asarray(encoded.indices, np.int64)
+    of_word = [tokens(text) for text in encoded.dictionary.to_pylist()]
+    vocabulary = {
+        token: code for code, token in enumerate(dict.fromkeys(t for each in of_word for t in each))
+    }
+    sizes = np.array([len(each) for each in of_word], np.int64)
+    flat = np.array([vocabulary[token] for each in of_word for token in each], np.int64)
+    repeats, starts = sizes[word], np.cumsum(sizes) - sizes
+    within = np.arange(repeats.sum()) - np.repeat(np.cumsum(repeats) - repeats, repeats)
+    n = max(len(catalogue), 1)
+    pairs = flat[np.repeat(starts[word], repeats) + within] * n + np.repeat(rows, repeats)
+    pairs.sort()
+    pairs = pairs[np.diff(pairs, prepend=-1) > 0]
+    return vocabulary, pairs // n, (pairs % n).astype(np.int32)
+
+
+def _words(catalogue: Catalogue) -> tuple[pa.Array, NDArray[np.int64]]:
+    """What white space parts in titles, tags and categories of the active videos, and the row of each."""
+    table, rows = catalogue.table, np.flatnonzero(catalogue.active)
+    table = table.select(["title", "tags", "category"]).take(pa.array(rows)).combine_chunks()
+    tags = table["tags"].combine_chunks()
+    texts = [
+        (table["title"].combine_chunks(), rows),
+        (pc.list_flatten(tags), rows[np.asarray(pc.list_parent_indices(tags))]),
+        (table["category"].combine_chunks(), rows),
+    ]
+    split = [(pc.utf8_split_whitespace(text), of) for text, of in texts]
+    parents = [of[np.asarray(pc.list_parent_indices(lists))] for lists, of in split]
+    return pa.concat_arrays([pc.list_flatten(lists) for lists, _ in split]), np.concatenate(parents)
 
 
 def best_of(rows: NDArray[np.integer], scores: NDArray[Any], k: int) -> Candidates:

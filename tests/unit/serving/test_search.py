@@ -1,4 +1,6 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from serving.search import TextIndex, tokens
 from tests.support.videos import catalogue_of
@@ -35,3 +37,21 @@ def test_search_looks_at_titles_tags_and_categories_of_active_videos():
 
 def test_an_empty_catalogue_can_be_searched():
     assert len(TextIndex.of(catalogue_of(0)).search("cat", 5)) == 0
+
+
+@given(st.lists(st.text(max_size=30), min_size=1, max_size=6), st.data())
+def test_the_index_has_the_tokens_of_each_text_as_a_whole(titles, data):
+    texts = st.lists(st.text(max_size=10), max_size=3)
+    tags = data.draw(st.lists(texts, min_size=len(titles), max_size=len(titles)))
+    index = TextIndex.of(catalogue_of(len(titles), title=titles, tags=tags))
+    expected = {
+        (token, row)
+        for row, (title, others) in enumerate(zip(titles, tags, strict=True))
+        for token in tokens(" ".join([title, *others]))
+    }
+    found = [
+        (token, row)
+        for token, code in index.vocabulary.items()
+        for row in index.rows[index.bounds[code] : index.bounds[code + 1]].tolist()
+    ]
+    assert set(found) == expected and len(found) == len(expected)
