@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from models.catalogue import Catalogue
 from models.cross_specs import CROSS_NAMES
+from models.files import mapped_anew
 from models.history import SECOND, Histories
 from models.neighbours import Neighbours
 from models.popularity import Popularity
@@ -31,6 +32,8 @@ PRIOR = 1.0
 """Strength of the prior that shares and means are shrunk with: one fully watched video."""
 BATCH = 4_096
 """Viewer-candidate pairs per block where a block gathers [pairs, LENGTH, d]."""
+NORMED = 65_536
+"""Rows whose lengths are found at once: their squares are as large as they are."""
 
 Column = NDArray[Any]
 
@@ -164,11 +167,11 @@ class Crosses:
 
     @cached_property
     def als_inverse(self) -> NDArray[np.float32]:
-        return inverse_norm(np.asarray(self.als_items))
+        return inverse_norm(mapped_anew(np.asanyarray(self.als_items)))
 
     @cached_property
     def tower_inverse(self) -> NDArray[np.float32]:
-        return inverse_norm(np.asarray(self.tower_items))
+        return inverse_norm(mapped_anew(np.asanyarray(self.tower_items)))
 
     @cached_property
     def log_duration(self) -> NDArray[np.float32]:
@@ -298,4 +301,8 @@ def _shares(weights: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def inverse_norm(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """float32[n], 1 / length of each row."""
-    return np.asarray(1 / np.maximum(np.linalg.norm(vectors, axis=1), 1e-12), np.float32)
+    out = np.empty(len(vectors), np.float32)
+    for start in range(0, len(vectors), NORMED):
+        part = slice(start, start + NORMED)
+        out[part] = 1 / np.maximum(np.linalg.norm(vectors[part], axis=1), 1e-12)
+    return out

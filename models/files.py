@@ -2,14 +2,18 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from mmap import mmap
 from pathlib import Path
+from typing import Literal, TypeVar
 from zipfile import BadZipFile
 
 import numpy as np
 from numpy.lib.npyio import NpzFile
+from numpy.typing import NDArray
 
 from upnext.errors import CorruptData, MissingData
 
+T = TypeVar("T", bound=np.generic)
 BROKEN = (OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, BadZipFile)
 """What numpy, zipfile, json and FAISS raise for bytes that are not theirs."""
 
@@ -19,6 +23,17 @@ def arrays_of(file: Path) -> Iterator[NpzFile]:
     """Arrays of a .npz file by name. numpy itself leaves a broken one open."""
     with file.open("rb") as content, np.load(content) as arrays:
         yield arrays
+
+
+def mapped_anew(array: NDArray[T]) -> NDArray[T]:
+    """A memory-mapped file's array through a mapping of its own, so that pages go when it is read through.
+
+    What was ever touched of a mapping stays in memory with it. Other arrays are given back as they are.
+    """
+    if not (isinstance(array, np.memmap) and isinstance(array.base, mmap) and array.filename):
+        return array
+    order: Literal["C", "F"] = "C" if array.flags.c_contiguous else "F"
+    return np.memmap(array.filename, array.dtype, "r", array.offset, array.shape, order)
 
 
 @contextmanager
