@@ -34,6 +34,8 @@ RECALL_AT = 500
 """Results that count when it is measured: what a retriever asks for."""
 WANTED = 0.97
 """Recall for which a new index is given more lists to look into."""
+NEAR = 16
+"""The least number of lists for it is found to one part in so many."""
 
 
 class Index(Protocol):
@@ -141,15 +143,22 @@ class FaissIndex:
 
         lists = faiss.try_extract_index_ivf(index)
         most = lists.nlist if lists else 1
-        probes, k = min(PROBES, most), min(RECALL_AT, len(exact))
+        k = min(RECALL_AT, len(exact))
         truth, _ = exact.search(queries, k)
-        while True:
+
+        def probing(probes: int) -> Self:
             _tune(index, probes)
-            built = cls(index, factory, 0.0, probes)
-            recall = overlap(truth, built.search(queries, k)[0])
-            if recall >= WANTED or probes >= most:
-                return cls(index, factory, recall, probes)
-            probes = min(2 * probes, most)
+            found, _ = cls(index, factory, 0.0, probes).search(queries, k)
+            return cls(index, factory, overlap(truth, found), probes)
+
+        few, made = 0, probing(min(PROBES, most))
+        while made.recall < WANTED and made.probes < most:
+            few, made = made.probes, probing(min(2 * made.probes, most))
+        while few and made.probes - few > made.probes // NEAR:  # a search takes as long as it probes
+            tried = probing((few + made.probes) // 2)
+            few, made = (few, tried) if tried.recall >= WANTED else (tried.probes, made)
+        _tune(index, made.probes)
+        return made
 
     def __len__(self) -> int:
         return int(self.index.ntotal)

@@ -6,12 +6,13 @@ budget, whichever is less. Parts that ask an outside store go through its circui
 """
 
 import logging
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
+from functools import partial
 from math import inf
 from threading import Lock
 from time import monotonic, perf_counter
@@ -25,6 +26,8 @@ T = TypeVar("T")
 BUSY = 3
 """Late calls of one part still under way; with so many, it is skipped at once until one ends. Those of an
 outside store are its breaker's to bound."""
+HELD_UP_S = 0.01
+"""Seconds after which parts that share threads get one more, as when one of them hangs."""
 log = logging.getLogger(__name__)
 
 
@@ -65,11 +68,15 @@ _CURRENT: ContextVar[Trace | None] = ContextVar("trace", default=None)
 
 @dataclass(frozen=True)
 class Running(Generic[T]):
-    """Parts under way, until when they are waited for, and of how long that was from their start."""
+    """Parts under way, until when they are waited for, and of how long that was from their start.
+
+    waiting: what to call of those that no thread has taken yet, where they share some.
+    """
 
     futures: Mapping[str, Future[T]]
     due: float
     limit_s: float
+    waiting: deque[Callable[[], None]] = field(default_factory=deque)
 
 
 class Deadlines:
@@ -84,18 +91,26 @@ class Deadlines:
         self._late: Counter[str] = Counter()
         self._lock = Lock()
 
-    def gather(self, parts: Mapping[str, Callable[[], T]], limit_s: float, trace: Trace) -> dict[str, T]:
-        """Results of the parts that answered in time, in the order of ``parts``."""
-        return self.finish(self.begin(parts, limit_s, trace), trace)
+    def gather(
+        self, parts: Mapping[str, Callable[[], T]], limit_s: float, trace: Trace, threads: int | None = None
+    ) -> dict[str, T]:
+        """Results of the parts that answered in time, in the order of ``parts``; see :meth:`begin`."""
+        return self.finish(self.begin(parts, limit_s, trace, threads), trace)
 
-    def begin(self, parts: Mapping[str, Callable[[], T]], limit_s: float, trace: Trace) -> Running[T]:
+    def begin(
+        self, parts: Mapping[str, Callable[[], T]], limit_s: float, trace: Trace, threads: int | None = None
+    ) -> Running[T]:
         """Start parts side by side, for :meth:`finish`, each to answer within ``limit_s`` from now.
 
         Left out is what is busy already, whose breaker is open, and all when the budget is spent.
+
+        threads: how many the parts share, in their order. None: each has its own, as what waits for others
+        should; what computes gains nothing by more than there are cores, and pays for each hand-over.
         """
         now = monotonic()
         due = min(now + limit_s, trace.due)
         running: dict[str, Future[T]] = {}
+        waiting: deque[Callable[[], None]] = deque()
         for name, part in parts.items():
             if due <= now:
                 self._skip(name, "late", "no time was left", trace)
@@ -108,13 +123,24 @@ class Deadlines:
                 self._skip(name, "open", f"{part.breaker.name} failed lately and is left alone", trace)
             elif self._late[name] >= BUSY:
                 self._skip(name, "busy", f"{BUSY} earlier calls have not ended", trace)
-            else:
+            elif threads is None:
                 running[name] = self._submit(name, part, trace)
-        return Running(running, due, due - now)
+            else:
+                running[name] = future = Future()
+                waiting.append(partial(_fulfil, future, _within(trace, name, part)))
+        for _ in range(min(threads or 0, len(waiting))):
+            self._pool.submit(_work_off, waiting)
+        return Running(running, due, due - now, waiting)
 
     def finish(self, running: Running[T], trace: Trace) -> dict[str, T]:
         """Results of the parts that have answered, or do so while there is time."""
-        wait(running.futures.values(), max(0.0, running.due - monotonic()))
+        futures = running.futures.values()
+        while running.waiting and (left := running.due - monotonic()) > HELD_UP_S:
+            wait(futures, min(left, HELD_UP_S))
+            if running.waiting:
+                self._pool.submit(_work_off, running.waiting)
+        wait(futures, max(0.0, running.due - monotonic()))
+        running.waiting.clear()
         results: dict[str, T] = {}
         for name, future in running.futures.items():
             if not future.done():
@@ -134,9 +160,7 @@ class Deadlines:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _submit(self, name: str, part: Callable[[], T], trace: Trace) -> Future[T]:
-        context = copy_context()
-        context.run(_CURRENT.set, trace)
-        return self._pool.submit(context.run, spanned, name, part)
+        return self._pool.submit(_within(trace, name, part))
 
     def _abandon(self, name: str, future: Future[Any]) -> None:
         if future.cancel():
@@ -153,3 +177,25 @@ class Deadlines:
         trace.skipped[name] = f"{why}: {detail}"
         self._on_skip(name, why)
         skipped(name, why)
+
+
+def _within(trace: Trace, name: str, part: Callable[[], T]) -> Callable[[], T]:
+    """A part as what belongs to a request, in a span of its own."""
+    context = copy_context()
+    context.run(_CURRENT.set, trace)
+    return partial(context.run, spanned, name, part)
+
+
+def _fulfil(future: Future[T], part: Callable[[], T]) -> None:
+    if future.set_running_or_notify_cancel():
+        try:
+            future.set_result(part())
+        except BaseException as error:
+            future.set_exception(error)
+
+
+def _work_off(waiting: deque[Callable[[], None]]) -> None:
+    """Call one after the other until none is left."""
+    with suppress(IndexError):
+        while True:
+            waiting.popleft()()

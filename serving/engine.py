@@ -36,6 +36,8 @@ from upnext.errors import NotFound
 from upnext.times import microseconds
 
 T = TypeVar("T")
+CORES = 2
+"""Threads that the retrievers of a request share: the longest search beside all else."""
 STORES = {"history": "history", "profile": "profiles"}
 """Part of a viewer -> the store that it is read from; that of its features has its breaker inside."""
 log = logging.getLogger(__name__)
@@ -280,7 +282,7 @@ class Engine:
             return lambda: funnel.retriever(name).retrieve(crowd, wanted)[0]
 
         sources = funnel.asked(shelf.sources or list(funnel.retrievers))
-        return self._deadlines.gather({name: asking(name) for name in sources}, within_s, trace)
+        return self._deadlines.gather({name: asking(name) for name in sources}, within_s, trace, CORES)
 
     def _rank(self, funnel: Funnel, crowd: Crowd, pool: Pool, trace: Trace) -> Ranked | None:
         part = {"ranker": lambda: funnel.ranker.rank(crowd, pool.rows)}

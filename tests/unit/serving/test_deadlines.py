@@ -1,11 +1,12 @@
-from threading import Event
+from functools import partial
+from threading import Event, current_thread
 from time import monotonic
 
 import pytest
 
 from serving import breakers
 from serving.breakers import FAILURES, Breaker, Guarded
-from serving.deadlines import BUSY, Deadlines, Trace
+from serving.deadlines import BUSY, HELD_UP_S, Deadlines, Trace
 
 
 @pytest.fixture
@@ -52,6 +53,36 @@ def test_a_part_is_asked_again_once_its_late_calls_have_ended(deadlines, skips):
     release.set()
     deadlines._pool.shutdown(wait=True)
     assert deadlines._late["slow"] == 0
+
+
+def test_parts_that_share_threads_keep_their_order_and_fail_alone(deadlines, skips):
+    took: set[str] = set()
+
+    def part(value):
+        took.add(current_thread().name)
+        return 6 // value
+
+    parts = {name: partial(part, value) for name, value in zip("abcde", (1, 0, 2, 3, 6), strict=True)}
+    found = deadlines.gather(parts, 5.0, Trace(), threads=2)
+    assert list(found.items()) == [("a", 6), ("c", 3), ("d", 2), ("e", 1)]
+    assert skips == [("b", "error")] and len(took) <= 2
+
+
+def test_parts_that_hang_do_not_hold_up_those_that_share_their_threads(deadlines, skips):
+    release = Event()
+    parts = {"slow": release.wait, "stuck": release.wait, "quick": lambda: 1, "last": lambda: 2}
+    assert deadlines.gather(parts, 1.0, Trace(), threads=2) == {"quick": 1, "last": 2}
+    assert skips == [("slow", "late"), ("stuck", "late")]
+    release.set()
+
+
+def test_what_no_thread_took_in_time_is_late_and_never_called(deadlines, skips):
+    release = Event()
+    parts = {"slow": release.wait, "next": lambda: pytest.fail("it was called")}
+    assert deadlines.gather(parts, HELD_UP_S / 2, Trace(), threads=1) == {}
+    assert skips == [("slow", "late"), ("next", "late")] and not deadlines._late["next"]
+    release.set()
+    deadlines._pool.shutdown(wait=True)
 
 
 def test_timings_add_up():
