@@ -90,7 +90,9 @@ class Funnel:
         ranker = self.ranker
         if isinstance(ranker, BundleRanker):
             ranker = replace(ranker, override=config.weights)
-        return replace(self, ranker=ranker, config=config)
+        other = replace(self, ranker=ranker, config=config)
+        _ = other.blend  # which is refused here, or the first request would find out
+        return other
 
     @cached_property
     def fusion(self) -> Mapping[str, float]:

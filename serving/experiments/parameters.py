@@ -81,7 +81,9 @@ def applied(funnel: Funnel, values: Values) -> Funnel:
     )
     weights = section(values, "weights")
     ranker = funnel.ranker.weighing(weights) if weights else funnel.ranker
-    return replace(funnel, config=config, ranker=ranker)
+    other = replace(funnel, config=config, ranker=ranker)
+    _ = other.blend  # which is refused here, or the first request would find out
+    return other
 
 
 def _checked(name: str, value: Any, where: str) -> Any:
