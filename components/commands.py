@@ -44,8 +44,8 @@ AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result
 def cycle(source: str, until: datetime | None, force: bool, as_json: bool) -> None:
     """Run the whole pipeline on what is new in a source.
 
-    Its steps: ingest, visual, features, materialise, skew, examples, validate, als, two_tower, ranker, drift,
-    gate, index, release; each in a process of its own. Steps whose inputs have not changed are not run again.
+    Its steps: ingest, visual, features, materialise, skew, examples, validate, als, two_tower, ranker, blend,
+    drift, gate, index, release; each in a process of its own. Steps whose inputs have not changed are not run again.
     Data that fails a suite is not trained on. A candidate that the gate refuses is not released; the champion
     goes on serving.
     """

@@ -135,6 +135,13 @@ STEPS = (
         tracked=True,
     ),
     Step(
+        "blend",
+        "components.blending:blend",
+        ("examples", "als", "two_tower", "ranker"),
+        "Fit how ranker and retrievers make one order",
+        tracked=True,
+    ),
+    Step(
         "drift",
         "components.quality.steps:drift",
         ("examples", "als", "two_tower", "ranker"),
@@ -144,7 +151,7 @@ STEPS = (
     Step(
         "gate",
         "components.gate:gate",
-        ("examples", "als", "two_tower", "ranker"),
+        ("examples", "als", "two_tower", "ranker", "blend"),
         "Judge the candidate on the newest hold-out",
         tracked=True,
     ),

@@ -26,11 +26,18 @@ from upnext.stores import connect
 from upnext.times import microseconds, moment
 
 
-def bind(job: Job, out: Path, at: datetime | None = None, indices: Mapping[str, Path] | None = None) -> Path:
+def bind(
+    job: Job,
+    out: Path,
+    at: datetime | None = None,
+    indices: Mapping[str, Path] | None = None,
+    retrievers: str = "served",
+) -> Path:
     """Assemble the interval's models into a bundle as of a time, by default that of the hold-out's start.
 
     Popularity, also the share of it in the towers' vectors, and the videos' features are those of that time:
-    nothing later reaches the bundle. indices: of INDICES -> where it lies; none by default.
+    nothing later reaches the bundle. indices: of INDICES -> where it lies; none by default. retrievers: which
+    of those that ``als`` fitted; those of ``before_valid`` know nothing of the validation window.
     """
     data = Dataset.load(job.input("examples"))
     at = at or moment(data.split.holdout_start)
@@ -41,11 +48,13 @@ def bind(job: Job, out: Path, at: datetime | None = None, indices: Mapping[str, 
     parts = {
         **timed,
         "catalogue.parquet": job.input("examples") / "catalogue.parquet",
-        "als": job.input("als") / "served" / "model",
-        "neighbours": job.input("als") / "served" / "neighbours",
+        "als": job.input("als") / retrievers / "model",
+        "neighbours": job.input("als") / retrievers / "neighbours",
         "ranker": job.input("ranker") / "model",
         "weights.json": job.input("ranker") / "weights.json",
     }
+    if (blend := job.input("blend") / "blend.json").exists():  # not yet while the blend itself is fitted
+        parts["blend.json"] = blend
     parts |= indices or {}
     versions = Report.read(job.input("ingest"))
     meta = {

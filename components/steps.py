@@ -116,10 +116,11 @@ def examples(job: Job) -> Outcome:
 
 
 def als(job: Job) -> Outcome:
-    """Interactions -> item factors and neighbours, twice: as the ranker learns from them, and as they serve.
+    """Interactions -> item factors and neighbours of three times: for the ranker, the blend, and to serve.
 
-    The ranker may only hear of its examples what was known before its window. What serves knows all that
-    happened before the hold-out, and has an index where videos are many.
+    The ranker may only hear of its examples what was known before its window, the blend what was known
+    before the validation window that it is fitted on. What serves knows all that happened before the
+    hold-out, and has an index where videos are many.
     """
     from models.als import FOLDED, AlsConfig, AlsModel
     from models.als_search import best_of, search
@@ -136,10 +137,12 @@ def als(job: Job) -> Outcome:
         trials = []
     config = best_of(trials) if trials else config
     served = data.interactions.before(data.split.holdout_start)
-    for log, out in ((data.history, job.out), (served, job.out / "served")):
+    before_valid = data.interactions.before(data.split.valid_start)
+    parts = {"": data.history, "before_valid": before_valid, "served": served}
+    for name, log in parts.items():
         model = AlsModel.fit(log, videos, config)
-        model.save(out / "model")
-        Neighbours.fit(log, videos).save(out / "neighbours")
+        model.save(job.out / name / "model")
+        Neighbours.fit(log, videos).save(job.out / name / "neighbours")
     if videos >= FLAT_BELOW:
         now = microseconds(job.end)
         some = some_viewers(data)

@@ -11,6 +11,7 @@ exposure.npz          optional: how often each video was shown, and how often th
 ranker/               the scoring network
 video_features.npy    float32[n, dv] in row order, as of the release
 weights.json          optional: how the heads make one score
+blend.json            optional: how that score and the retrievers make one order
 """
 
 import json
@@ -28,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.als import AlsModel
+from models.blend import Blend
 from models.catalogue import Catalogue
 from models.crosses import Crosses
 from models.exposure import Exposure
@@ -53,7 +55,7 @@ REQUIRED = (
     "video_features.npy",
 )
 INDICES = ("index", "als_index")
-OPTIONAL = (*INDICES, "weights.json", "exposure.npz")
+OPTIONAL = (*INDICES, "weights.json", "blend.json", "exposure.npz")
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,7 @@ class Bundle:
     video_features: NDArray[np.float32]
     """float32[n, dv], nan where unknown."""
     weights: Weights
+    blend: Blend
     exposure: Exposure
     index: Index | None = None
     als_indexed: Index | None = None
@@ -135,7 +138,7 @@ class Bundle:
         manifest = Manifest.read(folder)
         check(folder, manifest, sums=verify)
         weights, index, exposure = (folder / name for name in ("weights.json", "index", "exposure.npz"))
-        als_index = folder / "als_index"
+        als_index, blend = folder / "als_index", folder / "blend.json"
         catalogue = Catalogue.load(folder / "catalogue.parquet")
         bundle = cls(
             folder=folder,
@@ -148,6 +151,7 @@ class Bundle:
             scorer=Scorer.load(folder / "ranker"),
             video_features=np.load(folder / "video_features.npy", mmap_mode="r"),
             weights=Weights.load(weights) if weights.exists() else Weights(),
+            blend=Blend.load(blend) if blend.exists() else Blend(),
             exposure=Exposure.load(exposure) if exposure.exists() else Exposure.none(len(catalogue)),
             index=load_index(index) if index.exists() else None,
             als_indexed=load_index(als_index) if als_index.exists() else None,

@@ -9,19 +9,17 @@ are how much likelier the viewer is to find and enjoy this video than any, and `
 believe it. The defaults are those that did well on both counts in docs/LOG.md.
 """
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from itertools import product
 from math import isfinite
-from pathlib import Path
-from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models import metrics
-from upnext.errors import ConfigError, CorruptData
+from models.numbers import Numbers
+from upnext.errors import ConfigError
 
 Heads = Mapping[str, NDArray[np.float32]]
 
@@ -30,7 +28,7 @@ WORTHLESS = 20.0  # more than any of the two logarithms of what TINY bounds
 
 
 @dataclass(frozen=True)
-class Weights:
+class Weights(Numbers):
     """Weights of the composite score; the heads' at least 0 but for ``not_interested``, at most 0."""
 
     click: float = 0.0
@@ -67,33 +65,6 @@ class Weights:
         odds = np.log(relevance) - np.log1p(-relevance)
         score = np.log(np.maximum(value, TINY)) + self.exposure * odds
         return np.where(value > TINY, score, value - WORTHLESS * (1 + self.exposure)).astype(np.float32)
-
-    def to_dict(self) -> dict[str, float]:
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, given: Mapping[str, Any]) -> Self:
-        """Weights by name; those not given keep their defaults. ConfigError for an unknown name."""
-        known = [entry.name for entry in fields(cls)]
-        unknown = sorted(set(given) - set(known))
-        if unknown:
-            raise ConfigError(f"no weight is called {', '.join(unknown)}: there are {', '.join(known)}")
-        return cls(**given)
-
-    def save(self, path: Path) -> None:
-        """Write a JSON file."""
-        path.write_text(json.dumps(self.to_dict(), indent=1))
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read what :meth:`save` wrote; CorruptData when it is not JSON."""
-        try:
-            given = json.loads(path.read_text())
-        except ValueError as error:
-            raise CorruptData(f"{path} can't be read: {error}") from error
-        if not isinstance(given, dict):
-            raise CorruptData(f"{path} holds {type(given).__name__}, not weights by name")
-        return cls.from_dict(given)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from time import perf_counter
@@ -40,6 +40,7 @@ class Batch:
     as_of: datetime | None
     out: Path
     heads: bool = False
+    signals: bool = False
 
     def run(self, settings: Settings) -> dict[str, Any]:
         """Write the file; says what was done."""
@@ -55,6 +56,9 @@ class Batch:
             raise ConfigError(f"--out is {self.out}: name a file that ends in .csv or .parquet")
         if self.heads and (self.candidates is None or tuple(self.policies) != ("funnel",)):
             raise ConfigError("--heads needs --candidates and no other policy than funnel")
+        alone = tuple(self.policies) == ("funnel",) and self.candidates is None
+        if self.signals and not (alone and self.stage == "ranking"):
+            raise ConfigError("--signals needs --stage ranking, without --candidates or another policy")
         for policy in self.policies:
             Policy.parse(policy)
         pairs = named(self.candidates, "user_id", "video_id") if self.candidates else None
@@ -97,7 +101,8 @@ class Batch:
         self, bulk: Bulk, viewers: Sequence[Viewer], pairs: pa.Table | None, policy: str
     ) -> Iterator[tuple[Viewer, Picks]]:
         if pairs is None:
-            yield from bulk.recommend(viewers, policy, self.stage, self.count or COUNT)
+            for viewer, picks in bulk.recommend(viewers, policy, self.stage, self.count or COUNT):
+                yield viewer, replace(picks, heads=picks.signals if self.signals else {})
             return
         given = rows_by_user(pairs, [viewer.user_id for viewer in viewers], bulk)
         for viewer, picks in bulk.order(viewers, given, policy):
@@ -120,7 +125,7 @@ def rows_by_user(pairs: pa.Table, user_ids: Sequence[str], bulk: Bulk) -> list[N
 
 
 def table_of(picks: Iterable[tuple[Viewer, Picks]], bundle: Bundle, constant: dict[str, str]) -> pa.Table:
-    """Columns user_id, position, video_id, score, the heads, and those that are the same in every row."""
+    """Columns user_id, position, video_id, score, heads or signals, and what is the same in all rows."""
     users: list[str] = []
     parts: list[Picks] = []
     for viewer, each in picks:

@@ -99,6 +99,9 @@ def forget(user: str, as_json: bool) -> None:
     "--heads", is_flag=True, help="With --candidates: write the ranker's probabilities and seconds too."
 )
 @click.option(
+    "--signals", is_flag=True, help="With --stage ranking: write what the order is blended from too."
+)
+@click.option(
     "--as-of",
     type=UtcTime(),
     help="Recommend as of this time: nothing later is looked at.  [default: the release's]",
@@ -119,6 +122,7 @@ def recommend(
     policies: tuple[str, ...],
     candidates: Path | None,
     heads: bool,
+    signals: bool,
     as_of: datetime | None,
     out: Path,
     as_json: bool,
@@ -130,7 +134,9 @@ def recommend(
     """
     from serving.batch import Batch
 
-    batch = Batch(release, users, count, stage, policies or ("funnel",), candidates, as_of, out, heads)
+    batch = Batch(
+        release, users, count, stage, policies or ("funnel",), candidates, as_of, out, heads, signals
+    )
     summary = batch.run(load_settings())
     if as_json:
         click.echo(json.dumps(summary))

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.als import FOLDED
+from models.blend import Blend
 from models.bundle import Bundle
 from models.crosses import LENGTH
 from models.exposure import Exposure
@@ -44,6 +45,8 @@ RETRIEVERS = ("als", "two_tower", "because_you_watched", "creators", "topics", "
 """Names of the retrievers that :func:`build` makes; ``uploads`` joins them once videos came after it."""
 RELATED = ("because_you_watched", "creators", "topics", "uploads")
 """Retrievers that look at the video being watched."""
+LEAST_CHANCE = 1e-5
+"""Of a long view; what is less likely counts as much."""
 LEAST = 3
 """Candidates wanted per place of a slate; popular videos fill up when fewer were found."""
 
@@ -87,12 +90,19 @@ class Funnel:
         ranker = self.ranker
         if isinstance(ranker, BundleRanker):
             ranker = replace(ranker, override=config.weights)
-        return replace(self, ranker=ranker, config=config)
+        other = replace(self, ranker=ranker, config=config)
+        _ = other.blend  # which is refused here, or the first request would find out
+        return other
 
     @cached_property
     def fusion(self) -> Mapping[str, float]:
         """Weight of each retriever whose weight is not 1."""
         return {**WEIGHTS, **self.config.retrievers}
+
+    @cached_property
+    def blend(self) -> Blend:
+        """The release's, with what the operator put in place of it."""
+        return Blend.from_dict({**self.bundle.blend.to_dict(), **self.config.blend})
 
     def asked(self, sources: Sequence[str]) -> list[str]:
         """Those of some retrievers that there are, and that are not switched off."""
@@ -131,7 +141,7 @@ class Funnel:
     ) -> Slate:
         """Post-ranking of a pool, ranked or not; ``matches`` is what was searched for."""
         if matches is None:
-            score = blended(pool, ranked, viewer, situation.rules)
+            score = blended(pool, ranked, viewer, situation.rules, self.blend)
         else:
             score = matched(pool, ranked, matches, situation.rules)
         chance = ranked.heads.get("long_view") if ranked else None
@@ -253,16 +263,29 @@ def put_together(
     return Funnel(bundle, sources, ranker, trending, inventory, evidence, standing, tables, config, shelves)
 
 
-def blended(pool: Pool, ranked: Ranked | None, viewer: Viewer, rules: Rules) -> NDArray[np.float32]:
+def blended(
+    pool: Pool, ranked: Ranked | None, viewer: Viewer, rules: Rules, blend: Blend
+) -> NDArray[np.float32]:
     """The score that post-ranking starts from, float32[n].
 
-    A mean of two places, each scaled to [0, 1]: by the ranker's utility, and by retrieval's fused ranks. What
-    several retrievers agree on corrects a ranker that has seen little. Without a ranker, the fused ranks.
+    In a feed the release's blend of what the ranker and the retrievers say. Beside a video, which neither
+    knows, a mean of two places, each scaled to [0, 1]: by the ranker's utility, and by the fused ranks of
+    what goes well with the video. Without a ranker, the fused ranks.
     """
     if ranked is None:
         return pool.fused
-    share = rules.related_share if viewer.seed >= 0 else rules.retrieval_share
+    if viewer.seed < 0:
+        return blend.score(signals(pool, ranked))
+    share = rules.related_share
     return ((1 - share) * _places(ranked.utility) + share * _places(pool.fused)).astype(np.float32)
+
+
+def signals(pool: Pool, ranked: Ranked) -> dict[str, NDArray[np.float32]]:
+    """What is said of a pool's candidates, by the names of :class:`models.blend.Blend`, float32[n] each."""
+    said = {"utility": ranked.utility, "fused": pool.fused, **ranked.retrieved}
+    if (chance := ranked.heads.get("long_view")) is not None:
+        said["long_view"] = np.log(np.maximum(chance, LEAST_CHANCE))
+    return said
 
 
 def matched(pool: Pool, ranked: Ranked | None, found: Candidates, rules: Rules) -> NDArray[np.float32]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from serving import postrank
 from serving.candidates import Candidates
-from serving.funnel import RETRIEVERS, Funnel
+from serving.funnel import RETRIEVERS, Funnel, signals
 from serving.postrank import HOME, SHELF, Slate
 from serving.viewer import Crowd, Viewer
 from upnext.errors import ConfigError
@@ -35,12 +35,14 @@ PARTS = (*RETRIEVERS, "ranker", "session")
 class Picks:
     """What one viewer is given, best first.
 
-    rows: int32[k], of the catalogue; scores: float32[k]; heads: name -> float32[k], where a ranker gave them.
+    rows: int32[k], of the catalogue; scores: float32[k]; heads: name -> float32[k], where a ranker gave them;
+    signals: the same of what an order was blended from, where the funnel was left at it.
     """
 
     rows: NDArray[np.int32]
     scores: NDArray[np.float32]
     heads: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    signals: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,8 @@ def _by_funnel(
         ranked = None if unranked else funnel.ranker.rank(crowd[place : place + 1], pool.rows)
         rules = (postrank.by_score,) if stage == "ranking" else SHELF if alone else HOME
         slate = funnel.slate(pool, ranked, viewer, situation, rules)
-        yield Picks(slate.rows, slate.score)
+        said = signals(pool, ranked) if ranked and stage == "ranking" else {}
+        yield Picks(slate.rows, slate.score, signals={name: each[slate.place] for name, each in said.items()})
 
 
 def _retrieved(funnel: Funnel, crowd: Crowd, policy: Policy) -> dict[str, list[Candidates]]:

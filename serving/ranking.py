@@ -22,6 +22,17 @@ from serving.streams import StreamReader
 from serving.video_features import OwnFeatures, VideoFeatures
 from serving.viewer import Crowd, Viewer
 
+RETRIEVED = {
+    name: CANDIDATE_NAMES.index(column)
+    for name, column in {
+        "als": "als_score",
+        "two_tower": "tower_score",
+        "neighbours": "neighbour_votes",
+        "popularity": "popularity",
+    }.items()
+}
+"""Signal of the blend -> its column among a candidate's features."""
+
 
 @dataclass(frozen=True)
 class RankInputs:
@@ -42,11 +53,14 @@ class RankInputs:
 class Ranked:
     """utility float32[n], higher is better; heads: name -> float32[n], probabilities and seconds.
 
-    inputs: what was scored, for the feature log; None from a ranker that reads no features.
+    retrieved: what each retriever, and popularity, says of any candidate, by the names of
+    :class:`models.blend.Blend`, float32[n] each; inputs: what was scored, for the feature log. None of either
+    from a ranker that reads no features.
     """
 
     utility: NDArray[np.float32]
     heads: Mapping[str, NDArray[np.float32]]
+    retrieved: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     inputs: RankInputs | None = None
 
 
@@ -83,17 +97,19 @@ class BundleRanker:
             return Ranked(np.empty(0, np.float32), {})
         bundle, viewer = self.bundle, crowd.viewers[0]
         videos, video_at = (self.videos or self._own).gather(rows)
+        cross = self._candidates(crowd, rows, videos)
         inputs = RankInputs(
             user=viewer.features[self._places["user"]],
             context=self._moment(crowd),
             video=videos[:, self._places["video"]],
-            cross=self._candidates(crowd, rows, videos)[:, self._places["cross"]],
+            cross=cross[:, self._places["cross"]],
             video_at=video_at,
         )
         heads = bundle.scorer.score(
             inputs.user, inputs.video, inputs.context, inputs.cross, self._compared(crowd, rows)
         )
-        return Ranked(self.weights.score(heads), heads, inputs)
+        retrieved = {name: cross[:, at].copy() for name, at in RETRIEVED.items()}
+        return Ranked(self.weights.score(heads), heads, retrieved, inputs)
 
     def _compared(self, crowd: Crowd, rows: NDArray[np.int32]) -> Compared | None:
         """Candidates and history as the towers' embeddings, where the ranker holds one against the other."""

@@ -7,6 +7,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+from models.blend import Blend
 from models.utility import Weights
 from upnext.errors import ConfigError, CorruptData
 
@@ -25,10 +26,9 @@ class Rules:
     the same whatever the ranker's units are.
     """
 
-    retrieval_share: float = 0.3
-    """How much a candidate's place in retrieval counts beside its place by the ranker."""
     related_share: float = 0.5
-    """The same beside a video: the ranker does not know what is being watched."""
+    """How much a candidate's place in retrieval counts beside a video, and not its place by the ranker, which
+    does not know what is being watched."""
     search_share: float = 0.3
     """How much a viewer's taste counts in a search beside the match of the words."""
     seen_strength: float = 1.0
@@ -128,12 +128,14 @@ class FunnelConfig:
     ads: AdRules = field(default_factory=AdRules)
     weights: Mapping[str, float] = field(default_factory=dict)
     """Weights of the composite score by name (:class:`models.utility.Weights`), in place of the release's."""
+    blend: Mapping[str, float] = field(default_factory=dict)
+    """Weights of the signals of a feed's order (:class:`models.blend.Blend`), in place of the release's."""
     retrievers: Mapping[str, float] = field(default_factory=dict)
     """Weight of a retriever when ranks are fused, over those of :mod:`serving.funnel`; 0 leaves it out."""
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """From a JSON file of ``rules``, ``limits``, ``ads`` and ``weights``; the rest keeps its default.
+        """From a JSON file of ``rules``, ``limits``, ``ads``, ``weights``, ``blend``; the rest stays.
 
         ConfigError for a name that there is not or a value that cannot be, CorruptData for what is not JSON.
         """
@@ -141,18 +143,20 @@ class FunnelConfig:
             given = json.loads(path.read_text())
         except (OSError, ValueError) as error:
             raise CorruptData(f"{path} can't be read as JSON: {error}") from error
-        parts = {"rules": Rules, "limits": Limits, "ads": AdRules, "weights": Weights}
+        parts = {"rules": Rules, "limits": Limits, "ads": AdRules, "weights": Weights, "blend": Blend}
         if not isinstance(given, dict) or not all(isinstance(part, dict) for part in given.values()):
             raise ConfigError(f"{path} is no JSON object of objects: name {', '.join(parts)} in it")
         if unknown := sorted(set(given) - set(parts)):
             raise ConfigError(f"{path} names {', '.join(unknown)}: there are {', '.join(parts)}")
-        rules, limits, ads, weights = (given.get(part, {}) for part in parts)
+        rules, limits, ads, weights, blend = (given.get(part, {}) for part in parts)
         Weights.from_dict(weights)
+        Blend.from_dict(blend)
         return cls(
             _changed("rules", Rules(), rules),
             _changed("limits", Limits(), limits),
             _changed("ads", AdRules(), ads),
             weights,
+            blend,
         )
 
 

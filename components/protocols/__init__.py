@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from components.protocols.report import Report
 
 PROTOCOLS = {
-    "holdout": ("components.protocols.holdout:holdout", "ranker"),
-    "retrievers": ("components.protocols.retrievers:retrievers", "ranker"),
+    "holdout": ("components.protocols.holdout:holdout", "blend"),
+    "retrievers": ("components.protocols.retrievers:retrievers", "blend"),
     "cold-start": ("components.protocols.cold_start:cold_start", "examples"),
     "leave-one-out": ("components.protocols.splits:leave_one_out", "examples"),
     "strong-generalisation": ("components.protocols.splits:strong_generalisation", "examples"),
-    "off-policy": ("components.protocols.off_policy:off_policy", "ranker"),
+    "off-policy": ("components.protocols.off_policy:off_policy", "blend"),
 }
 """Name -> (where it is defined, the last step that it needs)."""
 

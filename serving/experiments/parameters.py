@@ -1,6 +1,7 @@
 """What a variant may change, and the funnel that follows from it.
 
 ``weights.NAME``     of the composite score (:class:`models.utility.Weights`), over the bundle's
+``blend.NAME``       of what a feed's order is blended from (:class:`models.blend.Blend`), over the bundle's
 ``rules.NAME``       of post-ranking (:class:`serving.rules.Rules`)
 ``limits.NAME``      ``candidates`` and ``per_retriever``
 ``retrievers.NAME``  weight when ranks are fused; 0 leaves the retriever out
@@ -15,6 +16,7 @@ from typing import Any, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
+from models.blend import Blend
 from models.utility import Weights
 from serving.funnel import RETRIEVERS, Funnel
 from serving.rules import FunnelConfig, Limits, Rules
@@ -32,6 +34,7 @@ def known() -> Mapping[str, Any]:
     of_rules, of_limits = get_type_hints(Rules), get_type_hints(Limits)
     return {
         **{f"weights.{each.name}": float for each in fields(Weights)},
+        **{f"blend.{each.name}": float for each in fields(Blend)},
         **{f"rules.{name}": kind for name, kind in of_rules.items()},
         **{f"limits.{name}": of_limits[name] for name in LIMITS},
         **{f"retrievers.{name}": float for name in RETRIEVERS},
@@ -47,6 +50,7 @@ def checked(experiment: Experiment) -> Experiment:
         values = {name: _checked(name, value, where) for name, value in variant.parameters.items()}
         try:
             Weights.from_dict(section(values, "weights"))
+            Blend.from_dict(section(values, "blend"))
             replace(Rules(), **section(values, "rules"))
             replace(Limits(), **section(values, "limits"))
         except ConfigError as error:
@@ -72,11 +76,14 @@ def applied(funnel: Funnel, values: Values) -> Funnel:
         funnel.config,
         rules=replace(funnel.config.rules, **section(values, "rules")),
         limits=replace(funnel.config.limits, **section(values, "limits")),
+        blend={**funnel.config.blend, **section(values, "blend")},
         retrievers={**funnel.config.retrievers, **section(values, "retrievers")},
     )
     weights = section(values, "weights")
     ranker = funnel.ranker.weighing(weights) if weights else funnel.ranker
-    return replace(funnel, config=config, ranker=ranker)
+    other = replace(funnel, config=config, ranker=ranker)
+    _ = other.blend  # which is refused here, or the first request would find out
+    return other
 
 
 def _checked(name: str, value: Any, where: str) -> Any:

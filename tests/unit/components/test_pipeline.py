@@ -47,7 +47,7 @@ def test_what_a_step_needs_is_run_before_it_and_nothing_else() -> None:
     assert names == ["ingest", "visual", "features", "skew", "examples", "validate", "als"]
     assert [step.name for step in up_to("ingest")] == ["ingest"]
     release = ["ingest", "visual", "features", "skew", "examples", "validate", "als", "two_tower", "ranker"]
-    assert [step.name for step in up_to("release")] == [*release, "gate", "index", "release"]
+    assert [step.name for step in up_to("release")] == [*release, "blend", "gate", "index", "release"]
     with pytest.raises(ConfigError, match="step is 'tarin'"):
         up_to("tarin")
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
@@ -12,9 +13,12 @@ from click.testing import CliRunner
 
 from feature_repo.offline import SNAPSHOT, snapshot_name
 from feature_repo.specs import USER
+from models.blend import SIGNALS
 from serving.bulk import Bulk
 from serving.commands import recommend
+from serving.funnel import blended, signals
 from serving.policies import RETRIEVERS
+from serving.rules import FunnelConfig, Rules
 from tests.support.bundles import AS_OF, stamped
 from upnext.errors import ConfigError
 from upnext.settings import Settings
@@ -261,3 +265,34 @@ def test_a_bad_file_of_users_is_named(command, tmp_path, content, name, says):
 def test_a_file_of_another_kind_is_not_written(command):
     with pytest.raises(ConfigError, match=r"\.csv or \.parquet"):
         command(out="out.json")
+
+
+def test_the_signals_come_with_the_order_that_is_blended_from_them(command, bundle):
+    table = command("--stage", "ranking", "--signals", "--count", 1_000)
+    assert set(table.column_names[4:]) == set(SIGNALS)
+    ann = table.filter(pc.equal(table["user_id"], "ann"))
+    signals = {name: ann[name].to_numpy() for name in SIGNALS}
+    np.testing.assert_allclose(bundle.blend.score(signals), ann["score"].to_numpy(), atol=1e-4)
+    rows = bundle.catalogue.rows(ann["video_id"])
+    factors = bundle.als.factors[rows]
+    fitted = np.linalg.lstsq(factors, signals["als"], rcond=None)[0]
+    np.testing.assert_allclose(factors @ fitted, signals["als"], atol=1e-4)  # whoever found the candidate
+    for wrong in (["--signals"], ["--signals", "--stage", "ranking", "--policy", "popularity"]):
+        with pytest.raises(ConfigError, match="--signals needs --stage ranking"):
+            command(*wrong)
+
+
+def test_the_order_of_a_feed_follows_the_blend_and_beside_a_video_does_not(bulk):
+    viewer = bulk.viewers(["ann"])[0]
+    by_als = bulk.funnel.configured(FunnelConfig(blend={"utility": 0, "fused": 0, "als": 1}))
+    crowd = by_als.crowd([viewer])
+    found = {name: each.retrieve(crowd, 100)[0] for name, each in by_als.retrievers.items()}
+    pool = by_als.pool(viewer, found, by_als.situation(viewer, 10))
+    ranked = by_als.ranker.rank(crowd, pool.rows)
+    said = signals(pool, ranked)
+    score = blended(pool, ranked, viewer, Rules(), by_als.blend)
+    assert np.argsort(-score, kind="stable").tolist() == np.argsort(-said["als"], kind="stable").tolist()
+    beside = viewer.asking(seed=5)
+    scores = [blended(pool, ranked, beside, Rules(), each.blend).tolist() for each in (by_als, bulk.funnel)]
+    assert scores[0] == scores[1]
+    assert blended(pool, None, viewer, Rules(), by_als.blend).tolist() == pool.fused.tolist()

@@ -27,7 +27,7 @@ def test_what_the_file_leaves_out_keeps_its_default(tmp_path):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"rule": {}}, "names rule: there are rules, limits, ads, weights"),
+        ({"rule": {}}, "names rule: there are rules, limits, ads, weights, blend"),
         ({"rules": {"creator_runs": 1}}, "rules has no creator_runs"),
         ({"rules": {"creator_run": 1.5}}, "rules.creator_run is 1.5: give a whole number of at least 1"),
         ({"rules": {"creator_run": 0}}, "rules.creator_run is 0: give a whole number of at least 1"),
@@ -48,6 +48,8 @@ def test_what_the_file_leaves_out_keeps_its_default(tmp_path):
         ({"limits": {"rank_s": 0}}, "limits.rank_s is 0: give seconds, above 0"),
         ({"weights": {"liek": 1}}, "no weight is called liek"),
         ({"weights": {"click": -1}}, "weight click is -1"),
+        ({"blend": {"ranker": 1}}, "no weight is called ranker"),
+        ({"blend": {"als": "much"}}, "weight als of the blend is 'much'"),
         ([1], "no JSON object of objects"),
         ({"rules": 3}, "no JSON object of objects"),
     ],
@@ -83,9 +85,11 @@ def test_the_watcher_follows_the_file_and_keeps_errors_out(tmp_path):
 def test_parameters_reach_the_release_that_serves(server):
     engine = server.engine
     before = engine.current
-    engine.releases.configure(FunnelConfig(Rules(creator_run=1), weights={"exposure": 0.0}))
+    changed = FunnelConfig(Rules(creator_run=1), weights={"exposure": 0.0}, blend={"als": 0.5})
+    engine.releases.configure(changed)
     assert engine.current.funnel.config.rules.creator_run == 1
     assert engine.current.funnel.ranker.weights.exposure == 0
+    assert engine.current.funnel.blend == replace(engine.current.bundle.blend, als=0.5)
     assert "mark_index" in vars(engine.current), "else the next page hashes the whole catalogue"
     assert before.funnel.ranker.weights.exposure > 0  # a request that began before keeps what it has
     assert len(engine.home("ann", 5).slate) == 5

@@ -30,6 +30,7 @@ def made(**values):
         ("rules.off", ["explore", "dance"], "rules.off names dance: there are demote_seen, "),
         ("limits.candidates", 0, "limits.candidates is 0: give a whole number of at least 1"),
         ("retrievers.new", float("nan"), "retrievers.new is nan: give a finite number of at least 0"),
+        ("blend.als", float("nan"), "weight als of the blend is nan: give a finite number"),
         ("weights.not_interested", 1.0, "weight not_interested is 1.0: give at most 0"),
         ("release", 7, "release is 7: Input should be a valid string"),
     ],
@@ -47,6 +48,7 @@ def test_a_funnel_takes_the_parameters_and_keeps_the_rest(server):
     base = server.engine.current.funnel
     values = {
         "weights.like": 9.0,
+        "blend.als": 0.5,
         "rules.fresh_strength": 0.5,
         "limits.candidates": 40,
         "retrievers.trending": 0.0,
@@ -55,6 +57,7 @@ def test_a_funnel_takes_the_parameters_and_keeps_the_rest(server):
     assert other.config.rules == replace(base.config.rules, fresh_strength=0.5)
     assert other.config.limits == replace(base.config.limits, candidates=40)
     assert other.ranker.weights == replace(base.bundle.weights, like=9.0)
+    assert other.blend == replace(base.bundle.blend, als=0.5) and base.blend == base.bundle.blend
     assert other.asked(RETRIEVERS) == [name for name in RETRIEVERS if name != "trending"]
     assert base.ranker.weights == base.bundle.weights and base.asked(RETRIEVERS) == list(RETRIEVERS)
     heads = {name: np.full(3, 0.5, np.float32) for name in base.bundle.scorer.heads}
