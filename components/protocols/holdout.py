@@ -200,7 +200,8 @@ def at_first_moment(rows: Examples, context: Sequence[str]) -> Examples:
     """Impressions as if each viewer had met all of theirs at the time of the first, each on its own surface.
 
     A ranking is of one moment. Across moments GAUC also compares a viewer with themselves, and that against
-    the labels: the more of a few clicks are behind, the fewer are still to come.
+    the labels: the more of a few clicks are behind, the fewer are still to come. A request has one context, so
+    each surface has a request of its own, microseconds apart.
 
     Parameters
     ----------
@@ -214,7 +215,9 @@ def at_first_moment(rows: Examples, context: Sequence[str]) -> Examples:
     surface = [place for place, name in enumerate(context) if name.startswith("surface=")]
     moment = rows.context[first]
     moment[:, surface] = rows.context[:, surface]
-    return replace(rows, ts=rows.ts[first], user_features=rows.user_features[first], context=moment)
+    apart = rows.context[:, surface] @ np.arange(1, len(surface) + 1)
+    ts = rows.ts[first] + apart.astype(np.int64)
+    return replace(rows, ts=ts, user_features=rows.user_features[first], context=moment)
 
 
 def _watch_time(
