@@ -200,7 +200,7 @@ def at_first_moment(rows: Examples, context: Sequence[str]) -> Examples:
     """Impressions as if each viewer had met all of theirs at the time of the first, each on its own surface.
 
     A ranking is of one moment. Across moments GAUC also compares a viewer with themselves, and that against
-    the labels: the more of a few clicks are behind, the fewer are still to come. A request has one context, so
+    the labels: the more of a few clicks are behind, the fewer are to come. A request has one context, so
     each surface has a request of its own, microseconds apart.
 
     Parameters
