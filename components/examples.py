@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from components.logged import LoggedCross, LoggedFeatures
 from components.moments import searches
-from components.negatives import Seen, sample_unshown
+from components.negatives import Seen, anchors_of, sample_unshown, whole_slates
 from components.split import split_times, time_span
 from feature_repo.context import CONTEXT_HISTORY, MAX_VALUES, context_features, context_layout
 from feature_repo.layout import layouts
@@ -49,11 +49,12 @@ class ExamplesConfig:
     """How the examples are drawn."""
 
     max_train: int = 200_000
-    """Rows of the training part at most, with their negatives; whole slates are drawn."""
+    """Rows of the training part at most, with their negatives: whole slates, those that were shown first."""
     max_valid: int = 60_000
     """The same for tuning. The hold-out is whole and has no negatives: it is the truth to judge by."""
     negatives: int = 4
-    """Videos not shown that are added per slate, or per engagement where the log has no impressions."""
+    """Videos not shown that are added per slate, no more than it has itself; or per engagement, where it was
+    not shown."""
     popular_share: float = 0.0
     """Share of those drawn by popularity; the rest is uniform. Popular ones divide popularity out of what the
     ranker learns (docs/LOG.md)."""
@@ -192,16 +193,8 @@ class _Rows:
         return self.take(np.flatnonzero((self.ts >= start) & (self.ts < end)))
 
     def sampled(self, most: int, config: ExamplesConfig, rng: np.random.Generator) -> "_Rows":
-        """Whole slates at random, as many as have at most ``most`` rows (one at least), negatives counted."""
-        slates, code, size = np.unique(self.request, return_inverse=True, return_counts=True)
-        size = size + config.negatives * np.bincount(code[self._anchors()], minlength=len(slates))
-        if size.sum() <= most:
-            return self
-        order = rng.permutation(len(slates))
-        kept = np.zeros(len(slates), np.bool_)
-        kept[order[np.cumsum(size[order]) <= most]] = True
-        kept[order[0]] = True
-        return self.take(np.flatnonzero(kept[code]))
+        """Whole slates, as many as have at most ``most`` rows, negatives counted."""
+        return self.take(whole_slates(self.request, self.shown, config.negatives, most, rng))
 
     def with_negatives(
         self,
@@ -215,7 +208,7 @@ class _Rows:
 
         Ordered by slate, then as they came, the sampled ones last.
         """
-        anchors = np.repeat(self._anchors(), config.negatives)
+        anchors = anchors_of(self.request, self.shown, config.negatives)
         drawn = sample_unshown(
             catalogue,
             popularity,
@@ -241,14 +234,6 @@ class _Rows:
         )
         both = _joined(self, negative)
         return both.take(np.argsort(both.request, kind="stable"))
-
-    def _anchors(self) -> NDArray[np.int64]:
-        """Rows that negatives are drawn for: a slate's first where it was shown, else each one."""
-        slates, first, code = np.unique(self.request, return_index=True, return_inverse=True)
-        shown = np.bincount(code, self.shown, len(slates)) > 0
-        is_first = np.zeros(len(self), np.bool_)
-        is_first[first] = True
-        return np.flatnonzero(np.where(shown[code], is_first, True))
 
 
 def labels_of(log: pa.Table) -> dict[str, NDArray[np.float32]]:

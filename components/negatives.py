@@ -1,4 +1,4 @@
-"""Videos that a viewer was not shown, sampled to stand beside those that were."""
+"""Which slates are learned from, and videos that a viewer was not shown, sampled to stand beside them."""
 
 from dataclasses import dataclass
 
@@ -46,6 +46,45 @@ class Seen:
     ) -> NDArray[np.int64]:
         day = ts // DAY_US - self.first_day
         return (user.astype(np.int64) * self.days + day) * self.videos + video
+
+
+def anchors_of(request: NDArray[np.integer], shown: NDArray[np.bool_], negatives: int) -> NDArray[np.int64]:
+    """Rows that negatives are drawn for, ascending, each as often as it gets one: int64[a].
+
+    Of k rows of slates int[k], a slate's first gets as many as the slate has rows, at most ``negatives``: a
+    log of single impressions would else be sampled videos for the most part. Where nothing of a slate was
+    shown, each row gets all of them.
+    """
+    slates, first, code, size = np.unique(request, return_index=True, return_inverse=True, return_counts=True)
+    was_shown = np.bincount(code, shown, len(slates)) > 0
+    of_slate = np.zeros(len(request), np.int64)
+    of_slate[first] = np.minimum(size, negatives)
+    return np.repeat(np.arange(len(request)), np.where(was_shown[code], of_slate, negatives))
+
+
+def whole_slates(
+    request: NDArray[np.integer],
+    shown: NDArray[np.bool_],
+    negatives: int,
+    most: int,
+    rng: np.random.Generator,
+) -> NDArray[np.int64]:
+    """Rows of slates drawn at random, ascending, that have at most ``most`` rows with their negatives.
+
+    Slates that were shown come first: most heads can learn nothing from what was engaged with elsewhere. One
+    slate is drawn even if it has more.
+    """
+    slates, code, size = np.unique(request, return_inverse=True, return_counts=True)
+    size = size + np.bincount(code[anchors_of(request, shown, negatives)], minlength=len(slates))
+    if size.sum() <= most:
+        return np.arange(len(request))
+    order = rng.permutation(len(slates))
+    was_shown = np.bincount(code, shown, len(slates)) > 0
+    order = order[np.argsort(~was_shown[order], kind="stable")]
+    kept = np.zeros(len(slates), np.bool_)
+    kept[order[np.cumsum(size[order]) <= most]] = True
+    kept[order[0]] = True
+    return np.flatnonzero(kept[code])
 
 
 def sample_unshown(

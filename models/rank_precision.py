@@ -80,7 +80,7 @@ def quantise(source: Path, target: Path) -> bool:
             weight_type=QuantType.QInt8,
             per_channel=True,
             op_types_to_quantize=["MatMul", "Gemm"],
-            nodes_to_quantize=products,
+            nodes_to_quantize=[*products, *(f"{name}_MatMul" for name in products)],
         )
     finally:
         root.setLevel(level)

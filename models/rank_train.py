@@ -33,19 +33,19 @@ Progress = Callable[[int, float, float], None]
 class RankerConfig:
     """How the ranker is trained."""
 
-    epochs: int = 5
+    epochs: int = 4
     """At most; it stops earlier when the validation loss does not fall."""
     patience: int = 2
     """Epochs without a fall before it stops."""
-    batch_size: int = 2_048
+    batch_size: int = 1_024
     """Rows."""
     learning_rate: float = 2e-3
     """At the start; it falls to 0 as a half cosine over all epochs."""
     weight_decay: float = 1e-4
-    width: int = 96
+    width: int = 64
     """Units of the shared bottom; an expert has half as many."""
     experts: int = 4
-    rank: int = 24
+    rank: int = 16
     """Of the cross layers."""
     layers: int = 2
     """Cross layers."""

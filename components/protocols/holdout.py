@@ -4,7 +4,8 @@ Three questions, each of the same users with popularity beside: does it rank the
 order well what was really shown, and are the ranker's heads right at the moment of each impression.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -16,9 +17,10 @@ from components.protocols.prepared import Prepared
 from components.protocols.report import Report
 from components.recommending import recommend
 from components.training import Completer
+from feature_repo.request import CONTEXT
 from models import metrics
 from models.crosses import CROSS_NAMES
-from models.dataset import Dataset
+from models.dataset import Dataset, Examples
 from models.metrics import Truth
 from models.rank_data import RankData
 from models.scorer import Scorer
@@ -165,9 +167,14 @@ def _at_the_moment(report: Report, prepared: Prepared) -> None:
     """The ranker's heads on each impression of the hold-out, with what was known at that moment."""
     data, steps = prepared.data, prepared.steps
     with connect(steps.settings) as stores:
-        rows = Completer.of(steps, data, stores.lake).part(steps, "holdout")
+        completer = Completer.of(steps, data, stores.lake)
+        rows = completer.part(steps, "holdout")
+        still = completer.complete(
+            at_first_moment(data.examples["holdout"], completer.layouts[CONTEXT].names)
+        )
     user, shown = data.examples["holdout"].user, rows.shown
-    heads = Scorer.load(steps.input("ranker") / "model").score_batch(rows)
+    scorer = Scorer.load(steps.input("ranker") / "model")
+    heads, heads_still = scorer.score_batch(rows), scorer.score_batch(still)
     popularity = rows.cross[:, CROSS_NAMES.index("popularity")]
     for head in ("click", "long_view", "like", "share", "not_interested"):
         label = rows.labels[head]
@@ -178,14 +185,39 @@ def _at_the_moment(report: Report, prepared: Prepared) -> None:
         report.facts[f"AUC of {head}"] = metrics.auc(label[kept], heads[head][kept])
         report.facts[f"ECE of {head}"] = metrics.ece(label[kept], heads[head][kept])
         if head in LABELS:
-            guesses = {"funnel": heads[head], "popularity": np.nan_to_num(popularity)}
-            found = {
-                name: metrics.grouped_auc(label[kept], values[kept], user[kept])[0]
-                for name, values in guesses.items()
-            }
             sizes = np.unique(user[kept], return_counts=True)[1]
-            report.add(f"GAUC of the {head} head", found, weights=sizes)
+            for name, scores in (("", heads), (", at the first moment", heads_still)):
+                guesses = {"funnel": scores[head], "popularity": np.nan_to_num(popularity)}
+                found = {
+                    policy: metrics.grouped_auc(label[kept], values[kept], user[kept])[0]
+                    for policy, values in guesses.items()
+                }
+                report.add(f"GAUC of the {head} head{name}", found, weights=sizes)
     _watch_time(report, rows, heads["watch_s"], user, popularity)
+
+
+def at_first_moment(rows: Examples, context: Sequence[str]) -> Examples:
+    """Impressions as if each viewer had met all of theirs at the time of the first, each on its own surface.
+
+    A ranking is of one moment. Across moments GAUC also compares a viewer with themselves, and that against
+    the labels: the more of a few clicks are behind, the fewer are to come. A request has one context, so
+    each surface has a request of its own, microseconds apart.
+
+    Parameters
+    ----------
+    context
+        Names of the context's columns.
+    """
+    order = np.lexsort((rows.ts, rows.user))
+    _, start, viewer = np.unique(rows.user[order], return_index=True, return_inverse=True)
+    first = np.empty(len(rows), np.int64)
+    first[order] = order[start][viewer]
+    surface = [place for place, name in enumerate(context) if name.startswith("surface=")]
+    moment = rows.context[first]
+    moment[:, surface] = rows.context[:, surface]
+    apart = rows.context[:, surface] @ np.arange(1, len(surface) + 1)
+    ts = rows.ts[first] + apart.astype(np.int64)
+    return replace(rows, ts=ts, user_features=rows.user_features[first], context=moment)
 
 
 def _watch_time(

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.negatives import Seen, sample_unshown
+from components.negatives import Seen, anchors_of, sample_unshown, whole_slates
 from models.catalogue import Catalogue
 from tests.support.small_log import START, small_log, video
 from upnext.contracts import VIDEOS
@@ -73,3 +73,28 @@ def test_who_met_every_video_gets_none(popularity: list[int]) -> None:
     )
     assert drawn[:2].tolist() == [-1, -1]
     assert drawn[2] >= 0
+
+
+# Slate 0: three shown; 1: one shown; 2: two watched elsewhere; 3: one shown and one watched elsewhere.
+REQUEST = np.array([0, 0, 0, 1, 2, 2, 3, 3])
+SHOWN = np.array([1, 1, 1, 1, 0, 0, 1, 0], np.bool_)
+
+
+def test_a_slate_gets_no_more_negatives_than_it_has_videos() -> None:
+    assert anchors_of(REQUEST, SHOWN, 2).tolist() == [0, 0, 3, 4, 4, 5, 5, 6, 6]
+    assert anchors_of(REQUEST, SHOWN, 4).tolist() == [0, 0, 0, 3, *[4] * 4, *[5] * 4, 6, 6]
+    assert anchors_of(REQUEST, SHOWN, 0).tolist() == []
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_was_shown_is_drawn_first(seed: int) -> None:
+    def drawn(most: int) -> list[int]:
+        return whole_slates(REQUEST, SHOWN, 2, most, np.random.default_rng(seed)).tolist()
+
+    # With their negatives the slates have 5, 2, 6 and 4 rows.
+    assert drawn(17) == list(range(8))
+    assert drawn(16) == drawn(11) == [0, 1, 2, 3, 6, 7]
+    few = drawn(9)
+    assert set(few) < {0, 1, 2, 3, 6, 7}
+    assert few == np.flatnonzero(np.isin(REQUEST, REQUEST[few])).tolist()
+    assert {REQUEST[row] for row in drawn(1)} <= {0, 1, 3} and len({REQUEST[row] for row in drawn(1)}) == 1

@@ -15,6 +15,7 @@ from components.ingest import ingest
 from components.pipeline import Job, up_to
 from components.protocols import PROTOCOLS, load
 from components.protocols.cold_start import cold_start
+from components.protocols.holdout import at_first_moment
 from components.protocols.off_policy import DRAWS, Slots, asked, chance
 from components.protocols.prepared import Prepared
 from components.protocols.ranking import popularity_of, rank
@@ -22,7 +23,7 @@ from components.protocols.report import Report
 from components.protocols.retrievers import found_by_one
 from components.protocols.splits import held_users, last_of_each, leave_one_out, strong_generalisation
 from models.catalogue import Catalogue
-from models.dataset import Dataset, Interactions, Split
+from models.dataset import HEADS, Dataset, Examples, Interactions, Split
 from models.metrics import Truth
 from upnext.errors import ConfigError, EmptyData
 from upnext.settings import Settings
@@ -116,6 +117,29 @@ def test_the_simulator_is_asked_about_slates_drawn_from_the_lists() -> None:
     # a has two of the three slots and earns 2 s in each; b earns 8.
     assert asked(judge, UNTIL, SLOTS, LISTS, ids, seed=0) == pytest.approx((2 + 2 + 8) / 3)
     assert judge.calls == DRAWS
+
+
+def test_viewers_are_held_at_their_first_moment_on_the_surfaces_that_they_had() -> None:
+    user = np.array([1, 0, 1, 0], np.int32)
+    context = np.array([[11, 1, 0], [12, 0, 1], [13, 0, 1], [14, 1, 0]], np.float32)
+    rows = Examples(
+        user=user,
+        video=np.arange(4, dtype=np.int32),
+        ts=np.array([30, 40, 10, 50]),
+        shown=np.ones(4, np.bool_),
+        position=np.arange(4, dtype=np.int32),
+        request=np.arange(4, dtype=np.int32),
+        labels={head: np.arange(4, dtype=np.float32) for head in HEADS},
+        user_features=np.array([[1], [2], [3], [4]], np.float32),
+        video_features=np.array([[5], [6], [7], [8]], np.float32),
+        context=context,
+    )
+    still = at_first_moment(rows, ("hour_sin", "surface=home", "surface=related"))
+    assert still.ts.tolist() == [11, 42, 12, 41]
+    assert still.user_features.ravel().tolist() == [3, 2, 3, 2]
+    assert still.context.tolist() == [[13, 1, 0], [12, 0, 1], [13, 0, 1], [12, 1, 0]]
+    assert still.video_features is rows.video_features and still.labels is rows.labels
+    assert context[0, 0] == 11
 
 
 def test_a_report_tells_of_each_policy_beside_the_baseline() -> None:

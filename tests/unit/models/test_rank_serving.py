@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from models import metrics, rank_precision, ranker
@@ -153,6 +154,26 @@ def test_the_choice_of_precision_is_written_down(folder: Path) -> None:
     assert set(meta["milliseconds"]) == set(meta["valid"]) == {"fp32", "int8"}
     assert (meta["chosen"] == "int8") == (not meta["why_not_int8"])
     assert not (folder / rank_precision.INT8).exists()
+
+
+def test_every_large_matrix_becomes_int8(
+    trained: ranker.Ranker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rank_precision, "LARGE", 512)
+    trained.save(tmp_path)
+    assert rank_precision.quantise(tmp_path / scorer_module.MODEL, tmp_path / rank_precision.INT8)
+    held = {file: onnx.load(tmp_path / file).graph for file in (scorer_module.MODEL, rank_precision.INT8)}
+    read = {file: {name for node in graph.node for name in node.input} for file, graph in held.items()}
+    large = {
+        file: [each for each in graph.initializer if each.name in read[file] and np.prod(each.dims) >= 512]
+        for file, graph in held.items()
+    }
+    kinds = {file: {each.data_type for each in kept} for file, kept in large.items()}
+    assert len(large[scorer_module.MODEL]) == len(large[rank_precision.INT8]) > 1
+    assert kinds == {
+        scorer_module.MODEL: {onnx.TensorProto.FLOAT},
+        rank_precision.INT8: {onnx.TensorProto.INT8},
+    }
 
 
 def test_int8_is_refused_where_it_loses_or_is_slow(
