@@ -19,6 +19,7 @@ from models.towers import (
     EMBEDDINGS,
     ITEMS,
     META,
+    PRIOR,
     STATE,
     USER_INPUTS,
     USER_TOWER,
@@ -71,10 +72,12 @@ def export(trained: Trained, folder: Path) -> Towers:
         "temperature": config.temperature,
         "as_of": trained.as_of,
         "mean_popularity": float(trained.popularity.mean()),
+        "popularity_half_life_h": config.popularity_half_life_h,
     }
     (folder / META).write_text(json.dumps(meta, indent=2))
     np.save(folder / ITEMS, items)
     np.save(folder / EMBEDDINGS, embeddings)
+    trained.prior.save(folder / PRIOR)
     past = _some_histories(len(items), config, rng)
     context = rng.integers(0, (HOURS, DEVICE_BUCKETS, REGION_BUCKETS), (len(past), CONTEXT))
     about = (embeddings[past.rows], past.strength, past.age_s, past.mask, context)
