@@ -62,5 +62,5 @@ class PopularityPrior:
     def load(cls, path: Path) -> "PopularityPrior":
         """Read what :meth:`save` wrote."""
         with reading("popularity prior", path), arrays_of(path) as arrays:
-            found = {name: arrays[name] for name in arrays.files}
-            return cls(**{**found, "level": float(found["level"])})
+            level = float(arrays["level"])
+            return cls(**{name: arrays[name] for name in arrays.files if name != "level"}, level=level)

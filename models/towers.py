@@ -106,8 +106,8 @@ class Towers:
         Parameters
         ----------
         videos
-            They stand on title, tags, creator, category, duration and age alone, with the popularity that
-            these let expect, which fades from their upload on.
+            They stand on title, tags, creator, category and duration alone, as if of the age at which videos
+            are usually watched, with the popularity that these let expect, which fades from their upload on.
         now
             Microseconds since 1970 UTC.
         visual
@@ -121,7 +121,8 @@ class Towers:
             popularity = self._advance(self.prior.of(inputs), np.minimum(told, now), now)
         vectors[:, -1] = self._bias(popularity)
         embeddings = np.zeros((len(inputs), self.embeddings.shape[1]), np.float32)
-        age = inputs.age(np.arange(len(inputs)), now)
+        usual = self.meta.get("usual_age")
+        age = inputs.age(np.arange(len(inputs)), now) if usual is None else np.full(len(inputs), usual)
         columns = (inputs.tokens, inputs.category, inputs.creator, inputs.duration, inputs.visual, age)
         for at in range(0, len(inputs), CHUNK):
             part = slice(at, at + CHUNK)

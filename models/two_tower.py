@@ -103,6 +103,9 @@ class Trained:
     popularity: NDArray[np.float32]
     """float32[n], decayed sum of strengths."""
     prior: PopularityPrior
+    usual_age: int
+    """Bucket of the age at which videos were most often taken, which is given to those without a history: few
+    are taken in their first hour because few are shown then, which is no fault of theirs."""
     losses: tuple[float, ...]
     """Mean loss of each block of steps."""
 
@@ -177,7 +180,9 @@ def train(
     popular = _popularity(interactions, len(catalogue), as_of, config.popularity_half_life_h)
     met = np.bincount(interactions.video, minlength=len(catalogue)) > 0
     prior = PopularityPrior.fit(inputs, popular, met)
-    return Trained(net.eval(), inputs, config, as_of, popular, prior, losses)
+    ages = inputs.age(interactions.video[positives], interactions.ts[positives])
+    usual_age = int(np.bincount(ages).argmax())
+    return Trained(net.eval(), inputs, config, as_of, popular, prior, usual_age, losses)
 
 
 def _fresh(interactions: Interactions, inputs: VideoInputs, config: TwoTowerConfig) -> TwoTower:
