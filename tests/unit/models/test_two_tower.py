@@ -173,11 +173,17 @@ def test_a_new_video_counts_as_popular_as_its_like_and_less_from_hour_to_hour(
     )
 
 
-def test_what_nobody_took_is_not_pushed_away() -> None:
-    """Half of the videos come without a history; what they are about stays what their like is about."""
-    log = two_colours()
-    net = train(log.where(log.video < VIDEOS_N // 2), catalogue(), SMALL, visual=looks()).net
-    assert not net.video.row.weight[VIDEOS_N // 2 + 1 :].any()
+def test_what_nobody_took_is_not_pushed_away_and_is_where_an_upload_like_it_would_be(tmp_path: Path) -> None:
+    """Half of the videos come without a history."""
+    log, half = two_colours(), VIDEOS_N // 2
+    trained = train(log.where(log.video < half), catalogue(), SMALL, visual=looks())
+    assert not trained.net.video.row.weight[half + 1 :].any()
+    towers = export(trained, tmp_path)
+    rest = Catalogue.of(catalogue().table.slice(half))
+    for now in (NOW, NOW + 400 * 24 * 3600 * SECOND):  # whatever its age
+        vectors, embeddings = towers.encode_videos(rest, now, looks()[half:])
+        np.testing.assert_allclose(vectors[:, :-1], towers.directions[half:], atol=1e-5)
+        np.testing.assert_allclose(embeddings, towers.embeddings[half:], atol=1e-5)
 
 
 def test_a_picture_moves_a_video_and_none_leaves_it(towers: Towers) -> None:
