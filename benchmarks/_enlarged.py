@@ -57,6 +57,7 @@ def enlarge(bundle: Bundle, videos: int, out: Path, seed: int = 0) -> Path:
         bundle.towers,
         items=_moved(bundle.towers.items[source], rng),
         embeddings=_moved(bundle.towers.embeddings[source], rng),
+        prior=bundle.towers.prior and replace(prior := bundle.towers.prior, videos=prior.videos[source]),
     ).with_popularity(popularity.scores())
     near = _neighbours(bundle.neighbours, source, rng)
     asking = _some_pasts(near, int(towers.meta["length"]), rng)

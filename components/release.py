@@ -91,7 +91,8 @@ def _parts_as_of(lake: Lake, at: datetime, catalogue: Catalogue, towers: Path, w
     popularity.save(work / "popularity.npz")
     Exposure.of(outcomes, catalogue, popularity.as_of).save(work / "exposure.npz")
     np.save(work / "video_features.npy", aligned(lake, VIDEO.name, at, catalogue.ids))
-    Towers.load(towers).with_popularity(popularity.scores()).save(work / "towers")
+    dated = popularity.scores(), catalogue.uploaded_at, popularity.as_of
+    Towers.load(towers).with_popularity(*dated).save(work / "towers")
     return {name: work / name for name in ("popularity.npz", "exposure.npz", "video_features.npy", "towers")}
 
 

@@ -260,7 +260,8 @@ def index(job: Job) -> Outcome:
     with connect(job.settings) as stores:
         popularity = Popularity.of(stores.lake.read("outcomes"), data.catalogue, now)
         viewers = viewer_places(stores.lake, data.users)
-    towers = Towers.load(job.input("two_tower") / "model").with_popularity(popularity.scores())
+    dated = popularity.scores(), data.catalogue.uploaded_at, now
+    towers = Towers.load(job.input("two_tower") / "model").with_popularity(*dated)
     some = some_viewers(data)
     histories = data.interactions.histories(some, np.full(len(some), now), int(towers.meta["length"]))
     queries = towers.encode(histories, context(now, viewers[some]))

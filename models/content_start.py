@@ -6,6 +6,8 @@ the content, the rest stays the video's own. So known videos start as the log sa
 watched starts where videos like it are, instead of where a few hundred steps happen to bring it.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, hstack
@@ -45,6 +47,14 @@ def content_start(
         parts[name][0] = 0
     parts["visual"] = PICTURE * parts["visual"].T
     return parts
+
+
+def explained(inputs: VideoInputs, tables: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+    """float32[n, E], what such tables make of some videos' content."""
+    there = inputs.tokens > 0
+    words = tables["tokens"][inputs.tokens].sum(axis=1) / np.maximum(there.sum(axis=1, keepdims=True), 1)
+    about = sum(tables[name][getattr(inputs, name)] for name in ("creator", "category", "duration"))
+    return np.asarray(words + about + inputs.visual @ tables["visual"].T, np.float32)
 
 
 def _design(inputs: VideoInputs) -> tuple[csr_matrix, dict[str, tuple[int, int]]]:

@@ -19,6 +19,7 @@ from models.towers import (
     EMBEDDINGS,
     ITEMS,
     META,
+    PRIOR,
     STATE,
     USER_INPUTS,
     USER_TOWER,
@@ -71,10 +72,13 @@ def export(trained: Trained, folder: Path) -> Towers:
         "temperature": config.temperature,
         "as_of": trained.as_of,
         "mean_popularity": float(trained.popularity.mean()),
+        "popularity_half_life_h": config.popularity_half_life_h,
+        "usual_age": trained.usual_age,
     }
     (folder / META).write_text(json.dumps(meta, indent=2))
     np.save(folder / ITEMS, items)
     np.save(folder / EMBEDDINGS, embeddings)
+    trained.prior.save(folder / PRIOR)
     past = _some_histories(len(items), config, rng)
     context = rng.integers(0, (HOURS, DEVICE_BUCKETS, REGION_BUCKETS), (len(past), CONTEXT))
     about = (embeddings[past.rows], past.strength, past.age_s, past.mask, context)
@@ -140,8 +144,9 @@ def _all_videos(trained: Trained) -> tuple[NDArray[np.float32], NDArray[np.float
     for at in range(0, n, CHUNK):
         rows = np.arange(at, min(at + CHUNK, n))
         embedded = video.embed(video_batch(trained.inputs, rows))
-        age = torch.from_numpy(trained.inputs.age(rows, trained.as_of))
-        items[rows, :-1] = video.direction(embedded, age).numpy()
+        known = video.row.weight[rows + 1].any(dim=1).numpy()
+        age = np.where(known, trained.inputs.age(rows, trained.as_of), trained.usual_age)
+        items[rows, :-1] = video.direction(embedded, torch.from_numpy(age)).numpy()
         embeddings[rows] = embedded.numpy()
     return items, embeddings
 

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from models.catalogue import Catalogue
 from models.files import reading
-from models.history import Histories
+from models.history import SECOND, Histories
 from models.onnx_session import session
+from models.popularity_prior import PopularityPrior
 from models.stacked import Vectors
 from models.video_inputs import VideoInputs
 from models.viewer_inputs import CONTEXT
@@ -21,6 +22,7 @@ from upnext.errors import CorruptData
 
 ITEMS, EMBEDDINGS, META = "item_vectors.npy", "embeddings.npy", "meta.json"
 USER_TOWER, VIDEO_TOWER = "user_tower.onnx", "video_tower.onnx"
+PRIOR = "prior.npz"
 STATE = "state.npz"
 """Weights to train on from, where they were kept."""
 USER_INPUTS = ("past", "strength", "age_s", "mask", "context")
@@ -47,6 +49,8 @@ class Towers:
     meta: dict[str, Any]
     user_tower: Any
     video_tower: Any
+    prior: PopularityPrior | None
+    """None in towers of an older release."""
 
     @classmethod
     def load(cls, folder: Path) -> "Towers":
@@ -66,6 +70,7 @@ class Towers:
             meta,
             session(folder / USER_TOWER, AGAIN),
             session(folder / VIDEO_TOWER, AGAIN),
+            PopularityPrior.load(folder / PRIOR) if (folder / PRIOR).is_file() else None,
         )
 
     def __len__(self) -> int:
@@ -101,17 +106,23 @@ class Towers:
         Parameters
         ----------
         videos
-            They stand on title, tags, creator, category, duration and age alone, with the popularity of a
-            video that nobody has watched.
+            They stand on title, tags, creator, category and duration alone, as if of the age at which videos
+            are usually watched, with the popularity that these let expect, which fades from their upload on.
         now
             Microseconds since 1970 UTC.
         visual
             float32[m, 32], what their thumbnails look like; None: unknown.
         """
         inputs = VideoInputs.of(videos, visual)
-        vectors = np.full((len(inputs), self.items.shape[1]), self._bias(np.zeros(1))[0], np.float32)
+        vectors = np.empty((len(inputs), self.items.shape[1]), np.float32)
+        popularity = np.zeros(len(inputs))
+        if self.prior is not None:
+            told = np.where(inputs.uploaded_at > 0, inputs.uploaded_at, now)  # or else heard of just now
+            popularity = self._advance(self.prior.of(inputs), np.minimum(told, now), now)
+        vectors[:, -1] = self._bias(popularity)
         embeddings = np.zeros((len(inputs), self.embeddings.shape[1]), np.float32)
-        age = inputs.age(np.arange(len(inputs)), now)
+        usual = self.meta.get("usual_age")
+        age = inputs.age(np.arange(len(inputs)), now) if usual is None else np.full(len(inputs), usual)
         columns = (inputs.tokens, inputs.category, inputs.creator, inputs.duration, inputs.visual, age)
         for at in range(0, len(inputs), CHUNK):
             part = slice(at, at + CHUNK)
@@ -119,12 +130,21 @@ class Towers:
             vectors[part, :-1], embeddings[part] = _run(self.video_tower, VIDEO_INPUTS, some)
         return vectors, embeddings
 
-    def with_popularity(self, popularity: NDArray[np.floating]) -> "Towers":
-        """The same towers with the popularity of another day: decayed sums of strength, float[n]."""
+    def with_popularity(
+        self, popularity: NDArray[np.floating], uploaded_at: NDArray[np.int64] | None = None, now: int = 0
+    ) -> "Towers":
+        """The same towers with the popularity of another day: decayed sums of strength, float[n].
+
+        uploaded_at: int64[n], microseconds, 0 unknown. Given these and ``now``, a video counts as if it had
+        been engaged with at its upload as much as its content lets expect, which decays as all engagement
+        does: an hour after the upload that says more than that nobody has watched it yet.
+        """
         if popularity.shape != (len(self),):
             raise ValueError(f"popularity is {popularity.shape}, not ({len(self)},)")
         mean = float(popularity.mean())
         changed = replace(self, meta={**self.meta, "mean_popularity": mean})
+        if uploaded_at is not None and self.prior is not None:
+            popularity = popularity + changed._advance(self.prior.videos, uploaded_at, now)
         items = np.array(self.items)
         items[:, -1] = changed._bias(popularity)
         return replace(changed, items=items)
@@ -138,6 +158,18 @@ class Towers:
         for name in (USER_TOWER, VIDEO_TOWER, STATE):
             if (self.folder / name).is_file():
                 copyfile(self.folder / name, folder / name)
+        if self.prior is not None:
+            self.prior.save(folder / PRIOR)
+
+    def _advance(
+        self, expected: NDArray[np.floating], uploaded_at: NDArray[np.int64], now: int
+    ) -> NDArray[np.float64]:
+        """What is left of the popularity that was expected at the upload, float64[n]; 0 where that is unknown
+        or still to come."""
+        age_h = (now - uploaded_at) / (3600 * SECOND)
+        left = 0.5 ** (np.maximum(age_h, 0) / float(self.meta["popularity_half_life_h"]))
+        at_first = np.maximum(np.exp(expected) * (float(self.meta["mean_popularity"]) + 1) - 1, 0)
+        return np.where((uploaded_at > 0) & (age_h >= 0), at_first * left, 0)
 
     def _bias(self, popularity: NDArray[np.floating]) -> NDArray[np.float32]:
         relative = np.log((popularity + 1) / (float(self.meta["mean_popularity"]) + 1))

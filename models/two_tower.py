@@ -25,6 +25,7 @@ from models.checks import require_positive
 from models.content_start import content_start
 from models.dataset import Interactions
 from models.history import SECOND, Histories
+from models.popularity_prior import PopularityPrior
 from models.spectral import directions
 from models.two_tower_net import TwoTower, VideoBatch
 from models.video_inputs import VideoInputs
@@ -58,7 +59,8 @@ class TwoTowerConfig:
     batch: int = 1024
     """Positives per step; each is a negative for the others."""
     uniform: int = 512
-    """Negatives per step drawn uniformly from the catalogue."""
+    """Negatives per step drawn uniformly from the videos that were taken. Of others nobody knows whether they
+    would have been, and to push them away is to teach that what is new is not liked."""
     temperature: float = 0.2
     """What cosines are divided by."""
     popularity_half_life_h: float = 24.0
@@ -100,6 +102,10 @@ class Trained:
     """Newest interaction, microseconds; ages of videos and the popularity are as of then."""
     popularity: NDArray[np.float32]
     """float32[n], decayed sum of strengths."""
+    prior: PopularityPrior
+    usual_age: int
+    """Bucket of the age at which videos were most often taken, which is given to those without a history: few
+    are taken in their first hour because few are shown then, which is no fault of theirs."""
     losses: tuple[float, ...]
     """Mean loss of each block of steps."""
 
@@ -172,7 +178,11 @@ def train(
         losses = _run(step, _blocks(interactions, viewers, positives[drawn], config), len(drawn), progress)
     as_of = int(interactions.ts.max())
     popular = _popularity(interactions, len(catalogue), as_of, config.popularity_half_life_h)
-    return Trained(net.eval(), inputs, config, as_of, popular, losses)
+    met = np.bincount(interactions.video, minlength=len(catalogue)) > 0
+    prior = PopularityPrior.fit(inputs, popular, met)
+    ages = inputs.age(interactions.video[positives], interactions.ts[positives])
+    usual_age = int(np.bincount(ages).argmax())
+    return Trained(net.eval(), inputs, config, as_of, popular, prior, usual_age, losses)
 
 
 def _fresh(interactions: Interactions, inputs: VideoInputs, config: TwoTowerConfig) -> TwoTower:
@@ -249,6 +259,7 @@ class _Step:
         self.net, self.inputs, self.config, self.rng = net.train(), inputs, config, rng
         self.frequency = counts / counts.sum()
         self.popularity = np.log(counts + 1.0)
+        self.met = np.flatnonzero(counts).astype(np.int32)
         sparse = {id(net.video.row.weight), id(net.video.tokens.weight), id(net.video.creator.weight)}
         tables = [weight for weight in net.parameters() if id(weight) in sparse]
         others = [weight for weight in net.parameters() if id(weight) not in sparse]
@@ -277,8 +288,8 @@ class _Step:
         return value
 
     def _loss(self, batch: _Batch) -> Tensor:
-        n, size = len(self.inputs), len(batch.video)
-        extra = self.rng.integers(0, n, self.config.uniform).astype(np.int32)
+        size = len(batch.video)
+        extra = self.rng.choice(self.met, self.config.uniform)
         columns = np.concatenate([batch.video, extra])  # (C,) positives, then uniform negatives
         past = batch.histories
         rows, place = np.unique(np.concatenate([columns, past.rows.ravel()]), return_inverse=True)
@@ -294,7 +305,7 @@ class _Step:
         told = self.rng.random(batch.context.shape) >= self.config.drop_context
         about = (past.strength, past.age_s, past.mask, np.where(told, batch.context, 0))
         users = self.net.user(entries, *(torch.from_numpy(x) for x in about))
-        expected = size * self.frequency[columns] + self.config.uniform / n
+        expected = size * self.frequency[columns] + self.config.uniform / len(self.met)
         beyond = torch.from_numpy(self.popularity[columns] - np.log(expected)).float()
         logits = users @ videos.T / self.config.temperature + beyond
         own = torch.arange(size)

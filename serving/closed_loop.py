@@ -131,7 +131,7 @@ class Stage:
     def funnel(self, at: int) -> Funnel:
         old = self.bundle
         popularity = self.elsewhere.popularity(at, len(old.catalogue), old.popularity.half_life_h)
-        towers = old.towers.with_popularity(popularity.scores())
+        towers = old.towers.with_popularity(popularity.scores(), old.catalogue.uploaded_at, at)
         fresh = replace(old, popularity=popularity, towers=towers, index=None)
         quiet = Streams().reader(old.catalogue)  # a panel says less than all viewers do
         return build(fresh, BundleRanker(fresh, quiet), LiveCounts(), text=self.text)

@@ -197,5 +197,5 @@ def _funnel(base: Funnel, bundle: Bundle, late: Late, exposure: Exposure) -> Fun
     trending = replace(base.trending, catalogue=catalogue, tops={})
     funnel = put_together(bundle, grown, base.ranker, trending, base.config, exposure)
     funnel.inventory.take_over(base.inventory.blocks, late.catalogue)
-    uploads = AlikeUploads(grown.directions, late.vectors[:, :-1], neighbours)
+    uploads = AlikeUploads(grown.directions, late.vectors, neighbours)
     return replace(funnel, retrievers={**funnel.retrievers, "uploads": uploads})

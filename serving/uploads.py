@@ -27,8 +27,8 @@ OVERLAP = timedelta(seconds=10)
 its time until others see it."""
 ALIKE = 0.5
 """An upload is like a video that it is at least half as near to as that video's neighbours are."""
-SHARE = 8
-"""One candidate in so many beside a video is an upload."""
+SHARE, PLACES = 8, 5
+"""One candidate in so many is an upload: beside a video, and for a viewer."""
 log = logging.getLogger(__name__)
 
 
@@ -91,9 +91,10 @@ class Uploads:
 
 @dataclass(frozen=True)
 class AlikeUploads:
-    """Uploads near the video being looked at, else near the viewer's taste, whatever their popularity.
+    """Uploads near the video being looked at, else those that are the likeliest to be to the viewer's taste.
 
-    directions: float32[n + m, d] of all videos; late: float32[m, d], those of rows n to n + m - 1;
+    directions: float32[n + m, d] of all videos; late: float32[m, d + 1], vectors of rows n to n + m - 1, the
+    last place their popularity, which is what their content lets expect;
     neighbours: int32[n + m, k], -1 where there are fewer.
     """
 
@@ -102,9 +103,10 @@ class AlikeUploads:
     neighbours: Stacked[np.int32]
 
     def retrieve(self, crowd: Crowd, k: int) -> list[Candidates]:
-        most = -(-k // SHARE)
         return [
-            self._like_video(viewer.seed, most) if viewer.seed >= 0 else self._nearest(taste[:-1], 0.0, most)
+            self._like_video(viewer.seed, -(-k // SHARE))
+            if viewer.seed >= 0
+            else self._nearest(taste, 0.0, -(-k // PLACES))
             for viewer, taste in zip(crowd.viewers, crowd.tower, strict=True)
         ]
 
@@ -112,13 +114,16 @@ class AlikeUploads:
         direction, beside = (rows[np.asarray([seed])][0] for rows in (self.directions, self.neighbours))
         usual = self.directions[beside[beside >= 0]] @ direction
         least = ALIKE * (float(np.median(usual)) if len(usual) else 1.0)
-        found = self._nearest(direction, least, k)
+        found = self._nearest(np.append(direction, np.float32(0)), least, k)
         return Candidates.of(found.rows, found.scores, seed).where(found.rows != seed)
 
-    def _nearest(self, direction: NDArray[np.float32], least: float, k: int) -> Candidates:
-        cosines = self.late @ direction
+    def _nearest(self, vector: NDArray[np.float32], least: float, k: int) -> Candidates:
+        """The k best by product with a vector float32[d + 1], of those whose cosine is above ``least``."""
+        cosines = self.late[:, :-1] @ vector[:-1]
         near = np.flatnonzero(cosines > least)
+        scores = cosines[near] + self.late[near, -1] * vector[-1]
         if len(near) > k:
-            near = np.sort(near[np.argpartition(-cosines[near], k - 1)[:k]])
-        best = near[np.argsort(-cosines[near], kind="stable")]
-        return Candidates.of(best + len(self.directions) - len(self.late), cosines[best])
+            kept = np.sort(np.argpartition(-scores, k - 1)[:k])
+            near, scores = near[kept], scores[kept]
+        best = np.argsort(-scores, kind="stable")
+        return Candidates.of(near[best] + len(self.directions) - len(self.late), scores[best])

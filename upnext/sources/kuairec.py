@@ -9,7 +9,8 @@ Each becomes n watches of unknown time, laid out by a hash over a time line of o
 ``train`` over 20 days, those of ``valid`` over the two days after, so that the pipeline's split by time
 is the split by user that the file names. ``timed`` is False then.
 
-Captions become titles, topic tags become tags, the first level of category the category.
+Captions become titles, topic tags and the lower levels of category become tags, the first level of category
+the category.
 """
 
 from collections.abc import Sequence
@@ -37,6 +38,7 @@ _LOG = {
     "timestamp": pa.float64(),
 }
 _PAIRS = {"user_id": pa.string(), "video_id": pa.string(), "n": pa.int64(), "split": pa.string()}
+LOWER_LEVELS = ("second_level_category_name", "third_level_category_name")
 _START_US = int(datetime(2020, 7, 5, tzinfo=UTC).timestamp()) * 1_000_000
 """First day of the official log."""
 
@@ -117,7 +119,7 @@ def _laid_out(rows: pa.Table) -> pa.Table:
 
 def _videos(folder: Path, refused: list[pa.Table]) -> pa.Table:
     """All that the side files tell of each video, ten thousand rows or so; unreadable ones go to refused."""
-    captions = ["caption", "topic_tag", "first_level_category_name"]
+    captions = ["caption", "topic_tag", "first_level_category_name", *LOWER_LEVELS]
     table = _whole(folder, "kuairec_caption_category.csv", captions, refused)
     for name, columns in (
         ("item_categories.csv", ["feat"]),
@@ -131,7 +133,7 @@ def _videos(folder: Path, refused: list[pa.Table]) -> pa.Table:
         {
             "video_id": table["video_id"],
             "title": pc.utf8_slice_codeunits(pc.utf8_trim_whitespace(table["caption"]), 0, 500),
-            "tags": _entries(table["topic_tag"]),
+            "tags": _entries(_joined(table["topic_tag"], *(table[level] for level in LOWER_LEVELS))),
             "category": pc.coalesce(_known(table["first_level_category_name"]), feature),
             "creator_id": table["author_id"],
             "duration_ms": pc.if_else(pc.greater(duration, 0.0), pc.round(duration).cast(pa.int64()), None),
@@ -155,6 +157,13 @@ def _whole(folder: Path, name: str, columns: Sequence[str], refused: list[pa.Tab
 
 def _known(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.if_else(pc.is_in(column, value_set=pa.array(UNKNOWN)), None, column)
+
+
+def _joined(first: pa.ChunkedArray, *rest: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Text such as ``[a,b]`` with more entries behind it; those that are null or unknown add nothing."""
+    inner = pc.fill_null(pc.utf8_trim(first, characters="[] "), "")
+    more = [pc.fill_null(_known(column), "") for column in rest]
+    return pc.utf8_trim(pc.binary_join_element_wise(inner, *more, ","), characters=", ")
 
 
 def _entries(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -14,7 +14,7 @@ from components.commands import evaluate
 from components.ingest import ingest
 from components.pipeline import Job, up_to
 from components.protocols import PROTOCOLS, load
-from components.protocols.cold_start import cold_start
+from components.protocols.cold_start import cold_start, reserved
 from components.protocols.holdout import at_first_moment
 from components.protocols.off_policy import DRAWS, Slots, asked, chance
 from components.protocols.prepared import Prepared
@@ -200,10 +200,29 @@ def test_models_beat_popularity_where_tastes_are_plain(films, tmp_path, protocol
 
 def test_content_finds_films_that_nobody_has_watched(films, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("components.protocols.cold_start.AMONG", 2)  # of the four that are held out
+    monkeypatch.setattr("components.protocols.cold_start.WHOLE", 10)
+    monkeypatch.setattr("components.protocols.cold_start.RESERVED", 2)
+    monkeypatch.setattr("components.protocols.cold_start.viewer_places", lambda _, users: nowhere(users))
     report = cold_start(prepared_of(films, tmp_path))
     measure = "recall@2, among the held-out videos"
     assert report.find(measure, "two_tower").value > report.find(measure, "random").value + 0.15
     assert report.notes[0].startswith("4 of 40 videos held out")
+    whole, some = "recall@10, whole catalogue", "recall@10, of which 2 places are reserved"
+    assert report.find(whole, "popularity").value == 0
+    assert report.find(whole, "two_tower").value > report.find(whole, "random").value + 0.1
+    assert report.find(some, "two_tower").value >= report.find(measure, "two_tower").value
+    assert report.find(measure, "als, had others watched them").value > report.find(measure, "random").value
+
+
+def nowhere(users: list[str]) -> np.ndarray:
+    return np.zeros((len(users), 2), np.int64)
+
+
+def test_reserved_places_come_first_and_no_video_has_two() -> None:
+    whole = np.array([[5, 1, 2, 3], [7, 6, 4, 0]])
+    among = np.array([[3, 5, 6], [9, 7, -1]])
+    assert reserved(whole, among, 2).tolist() == [[3, 5, 1, 2], [9, 7, 6, 4]]
+    assert reserved(whole[:1], np.array([[3, -1]]), 2).tolist() == [[3, -1, 5, 1]]
 
 
 def test_a_protocol_runs_the_steps_that_it_needs_and_no_other(

@@ -11,13 +11,13 @@ import torch
 
 from models.catalogue import Catalogue
 from models.dataset import Interactions
-from models.history import Histories
+from models.history import SECOND, Histories
 from models.spectral import directions
 from models.tower_export import export, resume, save_state
 from models.towers import Towers
 from models.two_tower import Trained, TwoTowerConfig, train, video_batch
 from models.two_tower_net import TwoTower
-from models.video_inputs import VISUAL
+from models.video_inputs import VISUAL, VideoInputs
 from models.viewer_inputs import context, places
 from upnext.contracts import VIDEOS
 from upnext.errors import CorruptData, EmptyData, MissingData
@@ -141,6 +141,49 @@ def test_new_videos_stand_on_their_content(towers: Towers, tmp_path: Path) -> No
     own = scores[np.arange(USERS_N), np.arange(USERS_N) % 2]
     assert (own > scores[np.arange(USERS_N), 1 - np.arange(USERS_N) % 2]).mean() > 0.9
     assert towers.encode_videos(Catalogue.of(VIDEOS.empty_table()), NOW)[0].shape == (0, 16)
+
+
+def test_a_new_video_counts_as_popular_as_its_like_and_less_from_hour_to_hour(
+    towers: Towers, trained: Trained
+) -> None:
+    """With a half-life of 24 hours half is left of it a day later, and videos of the catalogue have it beside
+    what happened."""
+    now, hour = NOW + 100 * 24 * 3600 * SECOND, 3600 * SECOND
+    table = Catalogue.of(pa.Table.from_pylist([row(58, "new red"), row(59, "old red")], VIDEOS)).table
+    at = pa.array(np.array([now, now - 24 * hour])).cast(VIDEOS.field("uploaded_at").type)
+    place = VIDEOS.get_field_index("uploaded_at")
+    uploads = Catalogue(table.set_column(place, VIDEOS.field(place), at))
+    mean = trained.popularity.mean()
+    at_first = np.exp(trained.prior.of(VideoInputs.of(uploads))) * (mean + 1) - 1
+    expected = 0.2 * np.log((at_first * [1, 0.5] + 1) / (mean + 1))
+    np.testing.assert_allclose(towers.encode_videos(uploads, now)[0][:, -1], expected, rtol=1e-4)
+    assert (at_first > 0).all()
+
+    popularity, uploaded_at = np.ones(VIDEOS_N, np.float32), np.full(VIDEOS_N, now - 48 * hour)
+    uploaded_at[:2] = 0, now + hour  # of unknown age, and still to come
+    advance = (np.exp(trained.prior.videos) * 2 - 1) / 4
+    advance[:2] = 0
+    aged = towers.with_popularity(popularity, uploaded_at, now)
+    np.testing.assert_allclose(aged.items[:, -1], 0.2 * np.log((advance + 2) / 2), rtol=1e-4, atol=1e-6)
+    meta = {name: value for name, value in towers.meta.items() if name != "popularity_half_life_h"}
+    older = replace(towers, prior=None, meta=meta)
+    assert not older.with_popularity(popularity, uploaded_at, now).items[:, -1].any()
+    np.testing.assert_allclose(
+        older.encode_videos(uploads, now)[0][:, -1], 0.2 * np.log(1 / (mean + 1)), rtol=1e-5
+    )
+
+
+def test_what_nobody_took_is_not_pushed_away_and_is_where_an_upload_like_it_would_be(tmp_path: Path) -> None:
+    """Half of the videos come without a history."""
+    log, half = two_colours(), VIDEOS_N // 2
+    trained = train(log.where(log.video < half), catalogue(), SMALL, visual=looks())
+    assert not trained.net.video.row.weight[half + 1 :].any()
+    towers = export(trained, tmp_path)
+    rest = Catalogue.of(catalogue().table.slice(half))
+    for now in (NOW, NOW + 400 * 24 * 3600 * SECOND):  # whatever its age
+        vectors, embeddings = towers.encode_videos(rest, now, looks()[half:])
+        np.testing.assert_allclose(vectors[:, :-1], towers.directions[half:], atol=1e-5)
+        np.testing.assert_allclose(embeddings, towers.embeddings[half:], atol=1e-5)
 
 
 def test_a_picture_moves_a_video_and_none_leaves_it(towers: Towers) -> None:

@@ -2,11 +2,14 @@
 
 from datetime import UTC, datetime, timedelta
 from time import monotonic, sleep
+from types import SimpleNamespace
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from models.catalogue import Catalogue
+from models.stacked import Stacked
 from serving import uploads
 from serving.api import create_app
 from serving.deadlines import Trace
@@ -112,11 +115,29 @@ def test_of_many_uploads_a_viewer_gets_those_of_their_taste(server, client, fan)
     categories = [
         release.bundle.catalogue.categories[code] for code in release.bundle.catalogue.category[found.rows]
     ]
-    assert len(found) == 25 and set(categories) == {"topic3"}
+    assert len(found) == 40 and set(categories[:30]) == {"topic3"}
     (nobody,) = release.funnel.retriever("uploads").retrieve(
         release.funnel.anonymous([crowd.viewers[0]]), 200
     )
     assert len(nobody) == 0
+
+
+def test_of_uploads_alike_those_that_promise_more_come_first():
+    """Rows 3 to 6 came later: two to the viewer's taste, one across it, one against it and popular."""
+    late = np.array([[1, 0, -1], [1, 0, 0.5], [0, 1, 3], [-1, 0, 9]], np.float32)
+    directions = np.concatenate([np.eye(3, 2, dtype=np.float32), late[:, :2]])
+    neighbours = Stacked(np.full((3, 1), -1, np.int32), np.array([[0], [0], [1], [1]], np.int32))
+    alike = uploads.AlikeUploads(directions, late, neighbours)
+    viewer = SimpleNamespace(seed=-1)
+    taste = np.array([[0.8, 0.6, 1]], np.float32)
+    crowd = SimpleNamespace(viewers=[viewer], tower=taste)
+    (first,), (all_of_them,) = alike.retrieve(crowd, 5), alike.retrieve(crowd, 50)
+    assert first.rows.tolist() == [5]
+    assert all_of_them.rows.tolist() == [5, 4, 3]
+    np.testing.assert_allclose(all_of_them.scores, [3.6, 1.3, -0.2], rtol=1e-6)
+    (beside,) = alike.retrieve(SimpleNamespace(viewers=[SimpleNamespace(seed=0)], tower=taste), 50)
+    assert beside.rows.tolist() == [3, 4]  # beside a video nothing counts but what they are about
+    np.testing.assert_allclose(beside.scores, [1, 1])
 
 
 def test_exploration_shows_it_until_enough_is_known(server, client):

@@ -18,10 +18,11 @@ MATRIX = """user_id,video_id,play_duration,video_duration,time,date,timestamp,wa
 0,9598,0,10984,2020-07-05 00:13:41.297,20200705,1593879221.297,0.0
 1,3649,100,10867,,,,0.01
 """
-CAPTIONS = """video_id,manual_cover_text,caption,topic_tag,first_level_category_id,first_level_category_name
-0,UNKNOWN,精神小伙路难走 ,[],8,颜值
-1,UNKNOWN,"two
-lines","[五爱市场, 搞笑]",-124,UNKNOWN
+LEVELS = ",".join(f"{level}_level_category_name" for level in ("first", "second", "third"))
+CAPTIONS = f"""video_id,caption,topic_tag,{LEVELS}
+0,精神小伙路难走 ,[],颜值,颜值随拍,UNKNOWN
+1,"two
+lines","[五爱市场, 搞笑]",UNKNOWN,搞笑互动,街拍
 """
 CATEGORIES = 'video_id,feat\n0,[8]\n1,"[27, 9]"\n2,[5]\n'
 DAILY = """video_id,date,author_id,upload_dt,video_duration
@@ -75,11 +76,12 @@ def test_videos_join_captions_categories_and_daily_features(official: Path) -> N
     videos = {video["video_id"]: video for video in split(tables, "videos", "test").good.to_pylist()}
 
     assert videos["0"]["title"] == "精神小伙路难走"
-    assert (videos["0"]["tags"], videos["0"]["category"], videos["0"]["duration_ms"]) == ([], "颜值", 5966)
+    assert (videos["0"]["category"], videos["0"]["duration_ms"]) == ("颜值", 5966)
     assert (videos["0"]["creator_id"], videos["0"]["uploaded_at"].day) == ("3309", 30)
-    assert videos["1"]["tags"] == ["五爱市场", "搞笑"]
+    assert videos["0"]["tags"] == ["颜值随拍"]  # of a lower level, and UNKNOWN is no tag
+    assert videos["1"]["tags"] == ["五爱市场", "搞笑", "搞笑互动", "街拍"]
     assert (videos["1"]["category"], videos["1"]["duration_ms"]) == ("27", None)
-    assert (videos["2"]["category"], videos["2"]["title"]) == ("5", "")
+    assert (videos["2"]["category"], videos["2"]["title"], videos["2"]["tags"]) == ("5", "", [])
 
 
 def test_each_pair_is_n_watches_of_unknown_time_split_by_their_day(pairs: Path) -> None:
