@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from mmap import mmap
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 from zipfile import BadZipFile
 
 import numpy as np
@@ -30,10 +30,12 @@ def mapped_anew(array: NDArray[T]) -> NDArray[T]:
 
     What was ever touched of a mapping stays in memory with it. Other arrays are given back as they are.
     """
-    if not (isinstance(array, np.memmap) and isinstance(array.base, mmap) and array.filename):
+    held: object = array.base
+    if not (isinstance(array, np.memmap) and isinstance(held, mmap) and array.filename):
         return array
     order: Literal["C", "F"] = "C" if array.flags.c_contiguous else "F"
-    return np.memmap(array.filename, array.dtype, "r", array.offset, array.shape, order)
+    anew: Any = np.memmap(array.filename, array.dtype, "r", array.offset, array.shape, order)
+    return cast(NDArray[T], anew)
 
 
 @contextmanager

@@ -146,19 +146,24 @@ class FaissIndex:
         k = min(RECALL_AT, len(exact))
         truth, _ = exact.search(queries, k)
 
-        def probing(probes: int) -> Self:
+        def found(probes: int) -> float:
             _tune(index, probes)
-            found, _ = cls(index, factory, 0.0, probes).search(queries, k)
-            return cls(index, factory, overlap(truth, found), probes)
+            return overlap(truth, cls(index, factory, 0.0, probes).search(queries, k)[0])
 
-        few, made = 0, probing(min(PROBES, most))
-        while made.recall < WANTED and made.probes < most:
-            few, made = made.probes, probing(min(2 * made.probes, most))
-        while few and made.probes - few > made.probes // NEAR:  # a search takes as long as it probes
-            tried = probing((few + made.probes) // 2)
-            few, made = (few, tried) if tried.recall >= WANTED else (tried.probes, made)
-        _tune(index, made.probes)
-        return made
+        few, probes = 0, min(PROBES, most)
+        recall = found(probes)
+        while recall < WANTED and probes < most:
+            few, probes = probes, min(2 * probes, most)
+            recall = found(probes)
+        while few and probes - few > probes // NEAR:  # a search takes as long as it probes
+            middle = (few + probes) // 2
+            reached = found(middle)
+            if reached >= WANTED:
+                probes, recall = middle, reached
+            else:
+                few = middle
+        _tune(index, probes)
+        return cls(index, factory, recall, probes)
 
     def __len__(self) -> int:
         return int(self.index.ntotal)

@@ -126,7 +126,8 @@ class Deadlines:
             elif threads is None:
                 running[name] = self._submit(name, part, trace)
             else:
-                running[name] = future = Future()
+                future: Future[T] = Future()
+                running[name] = future
                 waiting.append(partial(_fulfil, future, _within(trace, name, part)))
         for _ in range(min(threads or 0, len(waiting))):
             self._pool.submit(_work_off, waiting)

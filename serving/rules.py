@@ -102,7 +102,7 @@ class Limits:
     """Seconds that reading features of videos online may take before the release's own stand in."""
     rank_s: float = 0.200
     """Seconds that ranking may take before retrieval scores stand in."""
-    latency_s: float = 0.060
+    latency_s: float = 0.040
     """Seconds that a feed should take; while it takes more, fewer are answered at once and others refused."""
     queue_s: float = 0.050
     """Seconds that a feed may wait for its turn before it is refused."""

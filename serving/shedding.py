@@ -25,8 +25,9 @@ from serving.problems import problem
 from serving.rules import Limits
 from upnext.errors import ReleaseError
 
-LEAST, FIRST, MOST = 3, 4, 12
-"""Feeds at once: at least, at the start, at most. With the other lanes' they are fewer than the threads."""
+LEAST, FIRST, MOST = 1, 2, 12
+"""Feeds at once: at least, at the start, at most. With the other lanes' they are fewer than the threads.
+Where a feed is all computing, more at once only take the interpreter from one another."""
 EVENTS, DOCUMENTS = 16, 8
 """Calls at once."""
 PATIENCE_S = 2.0
