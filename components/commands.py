@@ -45,9 +45,9 @@ def cycle(source: str, until: datetime | None, force: bool, as_json: bool) -> No
     """Run the whole pipeline on what is new in a source.
 
     Its steps: ingest, visual, features, materialise, skew, examples, validate, als, two_tower, ranker, blend,
-    drift, gate, index, release; each in a process of its own. Steps whose inputs have not changed are not run again.
-    Data that fails a suite is not trained on. A candidate that the gate refuses is not released; the champion
-    goes on serving.
+    drift, gate, index, release; each in a process of its own. Steps whose inputs have not changed are not run
+    again. Data that fails a suite is not trained on. A candidate that the gate refuses is not released; the
+    champion goes on serving.
     """
     from components import runner
 
