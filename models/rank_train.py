@@ -47,7 +47,7 @@ class RankerConfig:
     experts: int = 4
     rank: int = 16
     """Of the cross layers."""
-    layers: int = 1
+    layers: int = 2
     """Cross layers."""
     attention: int = 32
     """Width of what the attention finds in a history, a multiple of its heads."""
