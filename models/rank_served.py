@@ -118,15 +118,13 @@ class _Crossed:
         self.u, self.v, self.shared = u, v, u
         self.products: list[Tensor] = []
         self.lifts: list[Tensor] = []
-        ups: list[Tensor] = []
-        added: Tensor | float = 1.0
+        factor: Tensor | float = 1.0
         for layer in layers:
             self.products.append(self.through(layer.down))
             self.lifts.append(layer.up_u)
             self.shared = self.shared + u * layer.add_u
-            ups.append(layer.up_v)
-            added = added + layer.add_v
-            self.v = v * (torch.cat(self.products, dim=1) @ torch.cat(ups) + added)
+            factor = factor + (self.products[-1] @ layer.up_v + layer.add_v)
+            self.v = v * factor
 
     def through(self, linear: "_Split") -> Tensor:
         """A linear map of the newest layer's output, float32[C, out]."""

@@ -201,7 +201,7 @@ def at_first_moment(rows: Examples, context: Sequence[str]) -> Examples:
 
     A ranking is of one moment. Across moments GAUC also compares a viewer with themselves, and that against
     the labels: the more of a few clicks are behind, the fewer are to come. A request has one context, so
-    each surface has a request of its own, microseconds apart.
+    each surface has a request of its own, microseconds before the first.
 
     Parameters
     ----------
@@ -216,7 +216,7 @@ def at_first_moment(rows: Examples, context: Sequence[str]) -> Examples:
     moment = rows.context[first]
     moment[:, surface] = rows.context[:, surface]
     apart = rows.context[:, surface] @ np.arange(1, len(surface) + 1)
-    ts = rows.ts[first] + apart.astype(np.int64)
+    ts = rows.ts[first] - apart.astype(np.int64)  # not after it: what came of it must not be known
     return replace(rows, ts=ts, user_features=rows.user_features[first], context=moment)
 
 

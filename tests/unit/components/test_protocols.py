@@ -135,7 +135,7 @@ def test_viewers_are_held_at_their_first_moment_on_the_surfaces_that_they_had() 
         context=context,
     )
     still = at_first_moment(rows, ("hour_sin", "surface=home", "surface=related"))
-    assert still.ts.tolist() == [11, 42, 12, 41]
+    assert still.ts.tolist() == [9, 38, 8, 39]
     assert still.user_features.ravel().tolist() == [3, 2, 3, 2]
     assert still.context.tolist() == [[13, 1, 0], [12, 0, 1], [13, 0, 1], [12, 1, 0]]
     assert still.video_features is rows.video_features and still.labels is rows.labels
