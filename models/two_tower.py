@@ -104,8 +104,8 @@ class Trained:
     """float32[n], decayed sum of strengths."""
     prior: PopularityPrior
     usual_age: int
-    """Bucket of the age that most videos with a history are of, which is given to those without: few are taken
-    in their first hour because few are shown then, and ages that no rival is of are no measure."""
+    """Bucket of the age that most videos with a history are of, which is given to those without: few are
+    taken in their first hour because few are shown then, and ages that no rival is of are no measure."""
     losses: tuple[float, ...]
     """Mean loss of each block of steps."""
 
