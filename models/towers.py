@@ -106,8 +106,8 @@ class Towers:
         Parameters
         ----------
         videos
-            They stand on title, tags, creator, category and duration alone, as if of the age at which videos
-            are usually watched, with the popularity that these let expect, which fades from their upload on.
+            They stand on title, tags, creator, category and duration alone, as if of the age that most videos
+            are of, with the popularity that these let expect, which fades from their upload on.
         now
             Microseconds since 1970 UTC.
         visual

@@ -104,8 +104,8 @@ class Trained:
     """float32[n], decayed sum of strengths."""
     prior: PopularityPrior
     usual_age: int
-    """Bucket of the age at which videos were most often taken, which is given to those without a history: few
-    are taken in their first hour because few are shown then, which is no fault of theirs."""
+    """Bucket of the age that most videos with a history are of, which is given to those without: few are
+    taken in their first hour because few are shown then, and ages that no rival is of are no measure."""
     losses: tuple[float, ...]
     """Mean loss of each block of steps."""
 
@@ -180,8 +180,7 @@ def train(
     popular = _popularity(interactions, len(catalogue), as_of, config.popularity_half_life_h)
     met = np.bincount(interactions.video, minlength=len(catalogue)) > 0
     prior = PopularityPrior.fit(inputs, popular, met)
-    ages = inputs.age(interactions.video[positives], interactions.ts[positives])
-    usual_age = int(np.bincount(ages).argmax())
+    usual_age = int(np.bincount(inputs.age(np.flatnonzero(met), as_of)).argmax())
     return Trained(net.eval(), inputs, config, as_of, popular, prior, usual_age, losses)
 
 

@@ -55,11 +55,10 @@ class VideoTower(nn.Module):
         self.hidden = nn.Linear(embedding, 2 * width)
         self.out = nn.Linear(2 * width, width)
         self.skip = nn.Linear(embedding, width, bias=False)
-        for table in (self.row, self.tokens, self.creator, self.category, self.duration):
+        for table in (self.row, self.tokens, self.creator, self.category, self.duration, self.age):
             nn.init.normal_(table.weight, std=START)
             with torch.no_grad():
                 table.weight[0] = 0
-        nn.init.zeros_(self.age.weight)  # an age that no video in training had changes nothing
         nn.init.normal_(self.visual.weight, std=START)
         nn.init.normal_(self.out.weight, std=START)
         _repeat_identity(self.skip, 1)
