@@ -1,10 +1,15 @@
 """float16 to float32 by the processor's instruction for it, which onnxruntime uses and numpy does not."""
 
+from __future__ import annotations
+
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from onnxruntime import InferenceSession, SessionOptions
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 _CAST = (
     b"\x08\x08:J\n!\n\x06halves\x12\x06floats\x22\x04Cast*\t\n\x02to\x18\x01\xa0\x01\x02\x12\x05widen"
@@ -22,6 +27,8 @@ def widen(halves: NDArray[np.float16]) -> NDArray[np.float32]:
 
 @cache
 def _session() -> InferenceSession:
+    from onnxruntime import InferenceSession, SessionOptions  # most steps know layouts and widen nothing
+
     options = SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.enable_cpu_mem_arena = False  # or what the largest matrix took would never be given back

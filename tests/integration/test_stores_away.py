@@ -117,8 +117,10 @@ class Site:
         return self.server.telemetry.registry.get_sample_value(name, labels) or 0.0
 
     def state(self, store: str) -> str:
-        states = ("closed", "half_open", "open")
-        (state,) = (s for s in states if self.figure("upnext_breaker_state", store=store, state=s))
+        """All of its values in one look, or another state might come between them."""
+        families = {family.name: family for family in self.server.telemetry.registry.collect()}
+        samples = (each for each in families["upnext_breaker_state"].samples if each.labels["store"] == store)
+        (state,) = (each.labels["state"] for each in samples if each.value)
         return state
 
     def ask_until(self, store: str, state: str) -> None:
