@@ -170,7 +170,7 @@ def asked(users: list[str], number: int) -> list[str]:
 
 def saturation(service: Service, users: list[str], report: Report) -> float:
     """The highest rate, requests a second, that is kept up with."""
-    best, rate = 0.0, SUSTAINED / 2
+    best, rate = 0.0, SUSTAINED / 8
     while rate <= 20 * SUSTAINED:
         before = service.cpu_s()
         load = send(asked(users, 4_000), _base(service), rate, 10)
