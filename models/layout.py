@@ -190,7 +190,7 @@ class FeatureLayout:
         now
             µs since the epoch: what has expired by then is not used.
         """
-        if None not in values:
+        if all(values):
             unpacked = self.unpack_joined(b"".join(values), len(values), defaults, now)  # type: ignore[arg-type]
             if unpacked is not None:
                 return unpacked
