@@ -9,7 +9,7 @@ them in each cycle; figures are in docs/LOG.md.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from math import isfinite
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,8 @@ from upnext.errors import ConfigError
 
 LIMIT = 6.0
 """Standard deviations beyond which a signal says no more: one outlier must not decide an order."""
+TINY = 1e-6
+"""Spread below which values are alike but for rounding."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +42,10 @@ class Blend(Numbers):
     popularity: float = 0.0
     """Logarithm of the decayed count."""
 
+    OF: ClassVar[str] = " of the blend"
+
     def __post_init__(self) -> None:
-        for entry in fields(self):
-            value = getattr(self, entry.name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
-                raise ConfigError(f"weight {entry.name} of the blend is {value!r}: give a finite number")
+        super().__post_init__()
         if not any(self.to_dict().values()):
             raise ConfigError("all weights of the blend are 0: every video would score alike")
 
@@ -72,7 +73,3 @@ def standardised(values: NDArray[np.floating]) -> NDArray[np.float32]:
     spread = np.sqrt(np.mean(out * out, axis=-1, keepdims=True))
     out /= np.where(spread > TINY, spread, np.inf)
     return np.clip(out, -LIMIT, LIMIT, out=out)
-
-
-TINY = 1e-6
-"""Spread below which values are alike but for rounding."""

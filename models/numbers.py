@@ -3,15 +3,25 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from math import isfinite
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from upnext.errors import ConfigError, CorruptData
 
 
 @dataclass(frozen=True)
 class Numbers:
-    """A dataclass of numbers, to a file and back."""
+    """A dataclass of finite numbers, to a file and back; ConfigError for one that is none."""
+
+    OF: ClassVar[str] = ""
+    """What the numbers belong to, in words of an error."""
+
+    def __post_init__(self) -> None:
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+                raise ConfigError(f"weight {entry.name}{self.OF} is {value!r}: give a finite number")
 
     def to_dict(self) -> dict[str, float]:
         return asdict(self)

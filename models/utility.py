@@ -12,7 +12,6 @@ believe it. The defaults are those that did well on both counts in docs/LOG.md.
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from itertools import product
-from math import isfinite
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,10 +41,9 @@ class Weights(Numbers):
     """Power of the odds of ``relevance``; 0 leaves it out."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for entry in fields(self):
             value = getattr(self, entry.name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
-                raise ConfigError(f"weight {entry.name} is {value!r}: give a finite number")
             if entry.name == "not_interested" and value > 0:
                 raise ConfigError(f"weight not_interested is {value}: give at most 0, it is what to avoid")
             if entry.name != "not_interested" and value < 0:

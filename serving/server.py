@@ -3,14 +3,12 @@
 import logging
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from threading import Event as Flag
 from threading import Thread
 from typing import Any, Protocol
 
-from models.bundle import Bundle
 from serving.ads import open_ads
 from serving.breakers import Breakers
 from serving.clock import wall_clock
@@ -20,7 +18,6 @@ from serving.experiments.beside import Beside
 from serving.impressions import ImpressionLog, Shown
 from serving.intake import Receipt, take_in
 from serving.live import Live, load_state, save_state
-from serving.loaded import Registry
 from serving.paging import Pager
 from serving.releasing import Releasing
 from serving.resources import users, videos
@@ -32,6 +29,7 @@ from serving.telemetry import Telemetry
 from serving.tracing import Tracing
 from serving.upkeep import Upkeep
 from serving.uploads import Uploads
+from serving.watching import ConfigWatcher, Watcher
 from upnext.erased import NOBODY, Erased
 from upnext.errors import UpnextError
 from upnext.secret import derived
@@ -55,67 +53,6 @@ class Memory(Protocol):
     def ids(self) -> Iterable[str]: ...
 
     def forget(self, user_id: str, /) -> int: ...
-
-
-@dataclass
-class Watcher:
-    """Loads the release that ``ref`` names, and any that takes its place."""
-
-    registry: Registry
-    ref: str
-    use: Callable[[Bundle, str], None]
-    on_outcome: Callable[[str], None] = lambda outcome: None
-    serving: str = ""
-    failing: str = ""
-    """Why the last attempt failed; empty while all is well."""
-
-    def look(self) -> None:
-        """One look at the registry; a release that cannot be used is left alone and the old one serves on."""
-        try:
-            named = self.registry.version(self.ref) if not Path(self.ref).is_dir() else self.ref
-            if named is not None and named == self.serving:
-                return
-            release = self.registry.resolve(self.ref)
-            if release.version == self.serving:
-                return
-            self.use(Bundle.load(release.path), release.version)
-        except Exception as error:  # whatever is wrong with it, the one that serves goes on
-            why = str(error) or repr(error)
-            if why != self.failing:
-                log.warning("release %r is not used: %s", self.ref, why)
-                self.on_outcome("refused")
-            self.failing = why
-        else:
-            self.serving, self.failing = release.version, ""
-            self.on_outcome("swapped")
-            log.info("serving release %s", release.version)
-
-
-@dataclass
-class ConfigWatcher:
-    """Reads an operator's file of parameters whenever it changes; what is wrong in it leaves the old ones."""
-
-    path: Path
-    use: Callable[[FunnelConfig], None]
-    default: FunnelConfig = field(default_factory=FunnelConfig)
-    failing: str = ""
-    """Why the file as it stands is not in use; empty while all is well."""
-    seen: tuple[int, int] | None = None
-
-    def look(self) -> None:
-        found = self.path.stat() if self.path.is_file() else None
-        stamp = (found.st_mtime_ns, found.st_size) if found else None
-        if stamp == self.seen:
-            return
-        try:
-            self.use(FunnelConfig.load(self.path) if found else self.default)
-        except UpnextError as error:
-            self.failing = str(error)
-            log.warning("%s is not used: %s", self.path, error)
-        else:
-            self.failing = ""
-            log.info("parameters are those of %s", self.path if found else "the defaults")
-        self.seen = stamp
 
 
 class Server:

@@ -13,7 +13,7 @@ from serving.deadlines import Trace
 from serving.postrank import SWITCHABLE
 from serving.ranking import Ranked
 from serving.rules import FunnelConfig, Limits, Rules
-from serving.server import Watcher
+from serving.watching import Watcher
 from tests.support.bundles import tiny_bundle
 from tests.support.videos import past_of
 from upnext.errors import LayoutMismatch, NotFound, ReleaseCorrupt, ReleaseError, StoreUnavailable

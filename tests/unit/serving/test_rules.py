@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from serving.rules import AdRules, FunnelConfig, Limits, Rules
-from serving.server import ConfigWatcher
+from serving.watching import ConfigWatcher
 from upnext.errors import ConfigError, CorruptData
 
 
