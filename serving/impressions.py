@@ -14,10 +14,11 @@ from threading import Event as Flag
 from threading import Thread
 from zlib import crc32
 
+from uuid6 import uuid7
+
 from serving.feature_log import ShownFeatures, logged
 from upnext.contracts import Event, EventType
 from upnext.errors import UpnextError
-from upnext.event_ids import new_event_id
 from upnext.ports import EventLog, FeatureLog
 
 WAITING = 10_000
@@ -52,7 +53,7 @@ class Shown:
         places = zip(self.video_ids, self.positions, self.propensities, strict=True)
         return [
             Event.model_construct(
-                event_id=new_event_id(),
+                event_id=str(uuid7()),
                 user_id=self.user_id,
                 event_type=EventType.IMPRESSION,
                 video_id=video_id,

@@ -16,8 +16,7 @@ import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
-
-from upnext.event_ids import new_event_id
+from uuid6 import uuid7
 
 
 def _whole(value: object) -> object:
@@ -62,7 +61,7 @@ class Event(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    event_id: Id = Field(default_factory=new_event_id)
+    event_id: Id = Field(default_factory=lambda: str(uuid7()))
     """The client's, for idempotence; ours when the client sends none."""
     user_id: Id
     event_type: EventType
