@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from components.pipeline import Job, Outcome
 from components.recommending import recommend
 from components.release import bind
-from components.steps import step_config
 from models.blend import SIGNALS, Blend, standardised
 from models.blend_fit import RIDGE, Pools, choose
 from models.checks import require_positive
@@ -90,7 +89,7 @@ class Wanted:
 
 def blend(job: Job) -> Outcome:
     """The funnel as the validation window began, and what was watched in it -> weights of its signals."""
-    config = step_config(job, "blend", BlendConfig)
+    config = job.config("blend", BlendConfig)
     data = Dataset.load(job.input("examples"))
     try:
         wanted = Wanted.of(data, config.users, config.seed)

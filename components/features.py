@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 from ibis.backends.duckdb import Backend
 
-from components.visual import visual_table
+from components.visual_table import visual_table
 from feature_repo.aggregates import MEMORY_DAYS, as_of, facts
 from feature_repo.offline import SNAPSHOT, snapshot_name, snapshots
 from feature_repo.specs import CREATOR, TIMESTAMP, USER, VIDEO, VIEWS, ViewSpec

@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from upnext.errors import ConfigError, UpnextError
 from upnext.settings import Settings
+
+Config = TypeVar("Config")
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,14 @@ class Job:
                 "--until is missing: name the end of the interval, such as 2026-06-22T00:00:00Z"
             )
         return self.until
+
+    def config(self, step: str, kind: type[Config]) -> Config:
+        """A step's configuration: its defaults with what the settings override."""
+        given = self.settings.training.get(step, {})
+        try:
+            return kind(**given)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"UPNEXT_TRAINING has {given!r} for {step}: {error}") from error
 
 
 @dataclass(frozen=True)

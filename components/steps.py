@@ -1,19 +1,16 @@
 """The pipeline's steps: each opens what it needs, calls the part that does the work, and reports on it."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from components.pipeline import Job, Outcome
-from upnext.errors import ConfigError, DataError, EmptyData
+from components.progress import progress
+from upnext.errors import DataError, EmptyData
 from upnext.ports import Lake
 from upnext.stores import connect
 from upnext.times import microseconds, moment
@@ -26,7 +23,6 @@ if TYPE_CHECKING:
 HOUR = timedelta(hours=1)
 ASKING = 1_000
 """Viewers whose vectors measure the index's recall: one half to tune it, one to judge."""
-Config = TypeVar("Config")
 
 
 def ingest(job: Job) -> Outcome:
@@ -97,7 +93,7 @@ def examples(job: Job) -> Outcome:
     """Outcomes and features of their time -> the data set that the models learn from."""
     from components.examples import ExamplesConfig, build_examples
 
-    config = step_config(job, "examples", ExamplesConfig)
+    config = job.config("examples", ExamplesConfig)
     with connect(job.settings) as stores, progress("examples") as told:
         data = build_examples(stores.lake, job.settings, job.end, config, progress=told)
     data.save(job.out)
@@ -110,7 +106,7 @@ def examples(job: Job) -> Outcome:
             "logged_share": data.logged_share,
             "logged_ignored": float(data.logged_ignored),
         },
-        params=params_of(config),
+        params=asdict(config),
         details={name: moment(at).isoformat() for name, at in asdict(data.split).items()},
     )
 
@@ -128,7 +124,7 @@ def als(job: Job) -> Outcome:
     from models.index import FLAT_BELOW, build_index
     from models.neighbours import Neighbours
 
-    config = step_config(job, "als", AlsConfig)
+    config = job.config("als", AlsConfig)
     data = Dataset.load(job.input("examples"))
     videos = len(data.catalogue)
     try:
@@ -151,7 +147,7 @@ def als(job: Job) -> Outcome:
     known = np.any(model.factors != 0, axis=1)
     return Outcome(
         {"interactions": float(len(served)), "videos_known": float(known.sum())},
-        params_of(config),
+        asdict(config),
         details={"trials": [asdict(trial) for trial in trials]},
     )
 
@@ -159,12 +155,12 @@ def als(job: Job) -> Outcome:
 def two_tower(job: Job) -> Outcome:
     """Interactions before the ranker's window, thumbnails, profiles -> item vectors and both towers."""
     from components.training import viewer_places
-    from components.visual import visual_of
+    from components.visual_table import visual_of
     from models.dataset import Dataset
     from models.tower_export import export, save_state
     from models.two_tower import TwoTowerConfig, train
 
-    config = step_config(job, "two_tower", TwoTowerConfig)
+    config = job.config("two_tower", TwoTowerConfig)
     data = Dataset.load(job.input("examples"))
     start, about = champion_towers(job, data, config)
     with connect(job.settings) as stores:
@@ -182,7 +178,7 @@ def two_tower(job: Job) -> Outcome:
         )
     export(trained, job.out / "model")
     save_state(trained, data.catalogue, job.out / "model")
-    return Outcome({"loss": trained.losses[-1]}, params_of(config), details={"start": about})
+    return Outcome({"loss": trained.losses[-1]}, asdict(config), details={"start": about})
 
 
 def champion_towers(job: Job, data: "Dataset", config: "TwoTowerConfig") -> "tuple[TwoTower | None, str]":
@@ -211,7 +207,7 @@ def ranker(job: Job) -> Outcome:
     from models.rank_train import RankerConfig
     from models.scorer import Scorer
 
-    config = step_config(job, "ranker", RankerConfig)
+    config = job.config("ranker", RankerConfig)
     data = Dataset.load(job.input("examples"))
     with connect(job.settings) as stores:
         completer = Completer.of(job, data, stores.lake)
@@ -236,7 +232,7 @@ def ranker(job: Job) -> Outcome:
             "valid_examples": float(len(valid)),
             **metrics,
         },
-        {**params_of(config), "warm_start": champion},
+        {**asdict(config), "warm_start": champion},
         details={
             "notes": report["notes"],
             "weights": weighed,
@@ -276,30 +272,6 @@ def index(job: Job) -> Outcome:
 def some_viewers(data: "Dataset") -> NDArray[np.int32]:
     """int32[k], those whose vectors an index is measured with."""
     return np.random.default_rng(0).permutation(len(data.users))[:ASKING].astype(np.int32)
-
-
-@contextmanager
-def progress(label: str) -> Iterator[Callable[[int, int | None], None]]:
-    """A bar on the terminal, told (done, total or None); nothing where nobody looks."""
-    columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(label, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def step_config(job: Job, step: str, kind: type[Config]) -> Config:
-    """A step's configuration: its defaults with what the settings override."""
-    given = job.settings.training.get(step, {})
-    try:
-        return kind(**given)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"UPNEXT_TRAINING has {given!r} for {step}: {error}") from error
-
-
-def params_of(config: Any) -> dict[str, Any]:
-    """A configuration as the runs' parameters."""
-    return asdict(config) if is_dataclass(config) and not isinstance(config, type) else {}
 
 
 def _versions(lake: Lake, *tables: str) -> dict[str, int]:

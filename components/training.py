@@ -16,7 +16,7 @@ from components.examples import load_layouts, logged_file
 from components.logged import LoggedCross
 from components.moments import Moments
 from components.pipeline import Job
-from components.visual import visual_of
+from components.visual_table import visual_of
 from feature_repo.request import CANDIDATE_NAMES, CONTEXT, of_candidates, places, ranker_schema
 from feature_repo.specs import USER, VIDEO
 from models import viewer_inputs

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from components.pipeline import Job
 from components.quality.rows import put_away
-from components.visual import CHUNK, SCHEMA, co_watched
+from components.split import split_times, time_span
+from components.visual_table import CHUNK, SCHEMA
 from feature_repo.vectors import VISUAL_TABLE
-from models.columns import codes, distinct
+from models.columns import codes, distinct, micros
 from models.visual import Pictures, Targets, VisualConfig, VisualNet, train
 from models.visual_export import NETWORK, PictureEncoder, export, resume
 from upnext.errors import DataError
@@ -28,6 +29,11 @@ from upnext.ports import Lake
 from upnext.sources.base import Pictured
 
 ABOUT = "visual.json"
+LONG = 0.5
+"""Watch fraction from which two videos watched in a row count as alike."""
+TOGETHER_US = 3_600_000_000
+"""Microseconds within which the second of them is watched."""
+MOST_PAIRS = 200_000
 
 
 @dataclass(frozen=True)
@@ -130,6 +136,26 @@ class Work:
         category = codes(videos["category"], distinct(videos["category"]))
         pairs = co_watched(self.lake, self.job, names)
         return Targets.of(videos["tags"].to_pylist(), category, pairs, self.config.tags)
+
+
+def co_watched(lake: Lake, job: Job, video_ids: Sequence[str]) -> NDArray[np.int64]:
+    """int64[p, 2], places in ``video_ids`` of videos that somebody watched one after the other.
+
+    Only what the retrievers may learn from counts, so that the gate judges on what nobody has seen.
+    """
+    until = split_times(*time_span(lake, job.end)).history_end
+    log = lake.scan("outcomes").to_table(
+        columns=["user_id", "video_id", "engaged_at"], filter=ds.field("watch_fraction") >= LONG
+    )
+    log = log.sort_by([(name, "ascending") for name in ("user_id", "engaged_at", "video_id")])
+    video = codes(log["video_id"], video_ids).astype(np.int64)
+    viewer = np.asarray(log["user_id"].combine_chunks().dictionary_encode().indices)
+    time = micros(log["engaged_at"])
+    met = (viewer[1:] == viewer[:-1]) & (time[1:] - time[:-1] < TOGETHER_US) & (time[1:] < until)
+    met &= (video[1:] >= 0) & (video[:-1] >= 0) & (video[1:] != video[:-1])
+    pairs = np.stack([video[:-1][met], video[1:][met]], axis=1)
+    some = np.random.default_rng(0).permutation(len(pairs))[:MOST_PAIRS]
+    return pairs[np.sort(some)]
 
 
 def _rows(names: list[str], vectors: NDArray[np.float32], network: str) -> pa.Table:

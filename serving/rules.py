@@ -14,6 +14,17 @@ from upnext.errors import ConfigError, CorruptData
 DAY_S = 86_400.0
 LONGEST_S = 60.0
 """Seconds that a limit of time may be at most."""
+SWITCHABLE = (
+    "demote_seen",
+    "demote_passed_over",
+    "demote_fatigued",
+    "boost_fresh",
+    "spread_topics",
+    "explore",
+    "share_with_small",
+    "spread_creators",
+)
+"""Rules of :mod:`serving.postrank` that can be switched off."""
 DIVISORS = ("_half_life_s", "_width", "_prior")
 """Ends of names of numbers that must not be 0."""
 
@@ -62,11 +73,8 @@ class Rules:
 
     def __post_init__(self) -> None:
         _check("rules", self, {"creator_run": 1})
-        if self.off:
-            from serving.postrank import SWITCHABLE  # which is made of what reads these rules
-
-            if unknown := sorted(self.off - set(SWITCHABLE)):
-                raise ConfigError(f"rules.off names {', '.join(unknown)}: there are {', '.join(SWITCHABLE)}")
+        if unknown := sorted(self.off - set(SWITCHABLE)):
+            raise ConfigError(f"rules.off names {', '.join(unknown)}: there are {', '.join(SWITCHABLE)}")
 
 
 @dataclass(frozen=True)

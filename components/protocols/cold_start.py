@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from components.protocols.prepared import Prepared
 from components.protocols.ranking import Score, popularity_of, rank
 from components.protocols.report import Report
-from components.steps import step_config
 from components.training import viewer_places
-from components.visual import visual_of
+from components.visual_table import visual_of
 from models import metrics
 from models.als import FOLDED, AlsConfig, AlsModel
 from models.catalogue import Catalogue
@@ -144,7 +143,7 @@ def _of_towers(
     places: NDArray[np.int64],
 ) -> dict[str, Score]:
     catalogue = prepared.data.catalogue
-    config = step_config(prepared.job, "two_tower", TwoTowerConfig)
+    config = prepared.job.config("two_tower", TwoTowerConfig)
     trained = train(on.warm, catalogue, config, visual=visual, viewers=places)
     towers = export(trained, prepared.job.out / "towers")
     towers = towers.with_popularity(trained.popularity, catalogue.uploaded_at, on.now)
@@ -162,7 +161,7 @@ def _of_als(
 ) -> dict[str, Score]:
     """ALS with factors that a linear model makes of content; and with those that a history gives."""
     config, log, videos = (
-        step_config(prepared.job, "als", AlsConfig),
+        prepared.job.config("als", AlsConfig),
         prepared.data.interactions,
         len(on.held),
     )

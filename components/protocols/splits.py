@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from components.protocols.prepared import Prepared
 from components.protocols.ranking import Score, popularity_of, rank
 from components.protocols.report import Report
-from components.steps import step_config
 from models import metrics
 from models.als import AlsConfig, AlsModel
 from models.dataset import Interactions
@@ -133,7 +132,7 @@ def _judged(
     report: Report, prepared: Prepared, split: Split, measures: Mapping[str, tuple[Measure, int]]
 ) -> Report:
     videos = len(prepared.data.catalogue)
-    als = AlsModel.fit(split.learned, videos, step_config(prepared.job, "als", AlsConfig))
+    als = AlsModel.fit(split.learned, videos, prepared.job.config("als", AlsConfig))
     towers = _towers(prepared, split)
     folded, encoded = als.fold_in(split.histories(LENGTH)), towers.encode(split.histories(LENGTH))
     popular = popularity_of(split.learned, videos)
@@ -151,5 +150,5 @@ def _judged(
 
 
 def _towers(prepared: Prepared, split: Split) -> Towers:
-    config = step_config(prepared.job, "two_tower", TwoTowerConfig)
+    config = prepared.job.config("two_tower", TwoTowerConfig)
     return export(train(split.learned, prepared.data.catalogue, config), prepared.job.out / "towers")

@@ -12,7 +12,6 @@ import numpy as np
 from components.pipeline import Job, Outcome
 from components.quality.settings import DriftConfig, ValidateConfig
 from components.runner import INTERVAL, REPORT, Report
-from components.steps import step_config
 from models.dataset import Examples
 from upnext.errors import SuiteFailed
 from upnext.ports import Lake
@@ -30,7 +29,7 @@ def validate(job: Job) -> Outcome:
     from components.quality.run import failures, run
     from components.quality.suites import CRITICAL
 
-    config = step_config(job, "validate", ValidateConfig)
+    config = job.config("validate", ValidateConfig)
     with connect(job.settings) as stores:
         moved = sweep(stores.lake, job.source, _first_day(job))
         share = _refused_share(job, stores.lake, moved)
@@ -60,7 +59,7 @@ def drift(job: Job) -> Outcome:
     """Features and predictions of the training window and the hold-out, and of the interval before."""
     from components.quality.drift import Window, compare, write_report
 
-    config = step_config(job, "drift", DriftConfig)
+    config = job.config("drift", DriftConfig)
     trained, newest = _windows(job, config)
     newest.save(job.out / WINDOW_FILE)
     pairs = {"": (trained, newest)}

@@ -20,7 +20,6 @@ __all__ = [
     "HOME",
     "SEARCH",
     "SHELF",
-    "SWITCHABLE",
     "Rule",
     "Situation",
     "Slate",
@@ -47,8 +46,6 @@ SHELF: Sequence[Rule] = (eligible, demote_seen, by_score, spread_creators)
 """For shelves that are not a feed, and for the baselines: the same filters, nothing more."""
 SEARCH: Sequence[Rule] = (eligible, by_score)
 """For what was searched for: seen or not, of one creator or of many."""
-SWITCHABLE = tuple(rule.__name__ for rule in HOME if rule not in (eligible, by_score))
-"""Names that ``Rules.off`` may have."""
 
 
 def apply(rules: Sequence[Rule], slate: Slate, situation: Situation) -> Slate:

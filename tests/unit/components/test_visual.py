@@ -13,7 +13,9 @@ from PIL import Image
 from components.ingest import ingest
 from components.pipeline import Job, Outcome
 from components.runner import INTERVAL
-from components.visual import co_watched, visual, visual_of
+from components.visual import visual
+from components.visual_network import co_watched
+from components.visual_table import visual_of
 from feature_repo.vectors import VISUAL_TABLE
 from models.video_inputs import VISUAL
 from tests.support.backbone import foreign

@@ -10,9 +10,8 @@ from feature_repo.packed import PackedFeatures
 from feature_repo.specs import USER
 from models.layout import FeatureLayout
 from serving.deadlines import Trace
-from serving.postrank import SWITCHABLE
 from serving.ranking import Ranked
-from serving.rules import FunnelConfig, Limits, Rules
+from serving.rules import SWITCHABLE, FunnelConfig, Limits, Rules
 from serving.watching import Watcher
 from tests.support.bundles import tiny_bundle
 from tests.support.videos import past_of

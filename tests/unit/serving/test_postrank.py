@@ -12,11 +12,11 @@ from models.catalogue import Catalogue
 from models.exposure import Exposure
 from serving import postrank
 from serving.inventory import Inventory
-from serving.postrank import HOME, SHELF, SWITCHABLE, Situation, Slate, exploration
+from serving.postrank import HOME, SHELF, Situation, Slate, by_score, eligible, exploration
 from serving.postrank.exploration import DRAWS, explore
 from serving.postrank.order import share_with_small, spread_creators, spread_topics
 from serving.postrank.scores import boost_fresh, demote_fatigued, demote_passed_over, demote_seen
-from serving.rules import DAY_S, Rules
+from serving.rules import DAY_S, SWITCHABLE, Rules
 from upnext.contracts import VIDEOS
 
 NOW = 1_700_000_000_000_000
@@ -240,6 +240,10 @@ def test_exploration_ends_when_the_interval_is_narrow():
     # 3.92 · √(.25 / (n + 11)), n impressions and 10 of the prior: .205 at 80, .186 at 100
     assert explore(slate_of(range(10)), wide).explored.any()
     assert not explore(slate_of(range(10)), narrow).explored.any()
+
+
+def test_all_but_eligibility_and_the_sorting_can_be_switched_off():
+    assert [rule.__name__ for rule in HOME if rule not in (eligible, by_score)] == list(SWITCHABLE)
 
 
 @pytest.mark.parametrize("name", SWITCHABLE)
