@@ -6,6 +6,8 @@ import prometheus_client  # noqa: F401 - first, or Feast makes all counters of a
 import pytest
 
 from tests.support import redis_server as support
+from tests.support.postgres_server import PostgresServer
+from tests.support.postgres_server import postgres_server as running_postgres
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +25,10 @@ def redis_server(_redis: support.RedisServer) -> support.RedisServer:
     with _redis.client() as client:
         client.flushall()
     return _redis
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL; each test takes a database of its own from it."""
+    with running_postgres() as server:
+        yield server

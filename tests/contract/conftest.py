@@ -15,20 +15,22 @@ import pytest
 
 from upnext.settings import Settings
 from upnext.stores import Stores, connect
+from upnext.stores.sql import migrate
 
 URLS: dict[str, dict[str, str]] = {
     "event_log": {"sqlite": "sqlite:///{home}/events.db"},
     "feature_log": {"sqlite": "sqlite:///{home}/feature_log.db"},
     "lake": {"folder": "{home}/lake", "file": "file://{home}/lake"},
     "history": {"sqlite": "sqlite:///{home}/history.db"},
-    "profiles": {"sqlite": "sqlite:///{home}/platform.db"},
-    "catalogue": {"sqlite": "sqlite:///{home}/platform.db"},
-    "keys": {"sqlite": "sqlite:///{home}/access.db"},
-    "erasures": {"sqlite": "sqlite:///{home}/platform.db"},
-    "experiments": {"sqlite": "sqlite:///{home}/platform.db"},
+    "profiles": {"sqlite": "sqlite:///{home}/platform.db", "postgresql": "postgresql://"},
+    "catalogue": {"sqlite": "sqlite:///{home}/platform.db", "postgresql": "postgresql://"},
+    "keys": {"sqlite": "sqlite:///{home}/access.db", "postgresql": "postgresql://"},
+    "erasures": {"sqlite": "sqlite:///{home}/platform.db", "postgresql": "postgresql://"},
+    "experiments": {"sqlite": "sqlite:///{home}/platform.db", "postgresql": "postgresql://"},
     "online_features": {"lmdb": "lmdb://{home}/online", "redis": "redis://"},
 }
-"""Port -> name of the adapter -> URL. A bare ``redis://`` stands for the tests' own server, emptied."""
+"""Port -> name of the adapter -> URL. A bare ``redis://`` or ``postgresql://`` stands for the tests' own
+server, emptied."""
 
 
 @dataclass
@@ -69,6 +71,9 @@ def site(request: pytest.FixtureRequest, home: Path) -> Iterator[Site]:
     if url == "redis://":
         server = request.getfixturevalue("redis_server")
         url = server.url()
+    elif url == "postgresql://":
+        url = request.getfixturevalue("postgres_server").fresh("contract")
+        migrate(url)
     site = Site(port, Settings(home=home, dataset="default", **{f"{port}_url": url}))
     yield site
     site.close()
@@ -96,3 +101,19 @@ def seal(home: Path) -> Iterator[Callable[[], None]]:
     for path, mode in changed:
         if path.exists():
             path.chmod(mode)
+
+
+@pytest.fixture
+def refuse_writes(request: pytest.FixtureRequest, site: Site) -> Iterator[Callable[[], str]]:
+    """A function that makes the store read-only until the test ends, and says what the message must name."""
+    url = site.settings.url(site.port)
+    if url.startswith("redis"):
+        with request.getfixturevalue("redis_server").client() as client:
+            yield lambda: client.replicaof("127.0.0.1", "1") and "replica.*primary"
+            client.replicaof("NO", "ONE")
+    elif url.startswith("postgresql"):
+        server = request.getfixturevalue("postgres_server")
+        yield lambda: server.refuse_writes("contract") or "replica.*primary"
+    else:
+        seal = request.getfixturevalue("seal")
+        yield lambda: seal() or f"{site.settings.home}.*UPNEXT_HOME"

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
@@ -159,18 +159,6 @@ def test_all_is_there_after_closing(site: Any, features: OnlineFeatures) -> None
     again = site.open()
     assert again.get("video", ["a"]) == [b"1"]
     assert again.views() == ["video"]
-
-
-@pytest.fixture
-def refuse_writes(request: pytest.FixtureRequest, site: Any) -> Iterator[Callable[[], str]]:
-    """A function that makes the store read-only until the test ends, and says what the message must name."""
-    if site.settings.online_features_url.startswith("lmdb"):
-        seal = request.getfixturevalue("seal")
-        yield lambda: seal() or f"{site.settings.home}.*UPNEXT_HOME"
-        return
-    with request.getfixturevalue("redis_server").client() as client:
-        yield lambda: client.replicaof("127.0.0.1", "1") and "replica.*primary"
-        client.replicaof("NO", "ONE")
 
 
 def test_a_read_only_store_is_told_with_its_place_and_a_remedy(

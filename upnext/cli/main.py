@@ -29,6 +29,7 @@ COMMANDS = {
     "key": ("upnext.cli.key:key", "Make, list and revoke the keys to the service."),
     "forget": ("serving.commands:forget", "Erase a person from every store."),
     "world": ("upnext.cli.world:world", "Write the simulated world's log to files."),
+    "migrate": ("upnext.cli.migrate:migrate", "Bring the tables of the SQL stores up to date."),
     "doctor": ("upnext.cli.doctor:doctor", "Show each outside system, its URL and whether it answers."),
     "airflow": ("upnext.cli.tools:airflow", "Open the pipeline in Airflow."),
     "mlflow": ("upnext.cli.tools:mlflow", "Open the training runs and releases in MLflow."),

@@ -27,16 +27,17 @@ from upnext.ports import (
 from upnext.settings import Settings
 from upnext.stores.urls import masked, scheme
 
+SQL_PORTS = ("profiles", "catalogue", "keys", "erasures", "experiments")
+"""Ports that SQLAlchemy serves, whose tables ``upnext migrate`` keeps up to date."""
 ADAPTERS: Mapping[str, Mapping[str, str]] = {
     "event_log": {"sqlite": "upnext.stores.sqlite_event_log:SqliteEventLog"},
     "feature_log": {"sqlite": "upnext.stores.sqlite_feature_log:SqliteFeatureLog"},
     "lake": dict.fromkeys(("", "file", "s3"), "upnext.stores.delta_lake:DeltaLake"),
     "history": {"sqlite": "upnext.stores.sqlite_history:SqliteHistory"},
-    "profiles": dict.fromkeys(("sqlite", "postgresql"), "upnext.stores.sql_profiles:SqlProfiles"),
-    "catalogue": dict.fromkeys(("sqlite", "postgresql"), "upnext.stores.sql_catalogue:SqlCatalogue"),
-    "keys": dict.fromkeys(("sqlite", "postgresql"), "upnext.stores.sql_keys:SqlKeys"),
-    "erasures": dict.fromkeys(("sqlite", "postgresql"), "upnext.stores.sql_erasures:SqlErasures"),
-    "experiments": dict.fromkeys(("sqlite", "postgresql"), "upnext.stores.sql_experiments:SqlExperiments"),
+    **{
+        port: dict.fromkeys(("sqlite", "postgresql"), f"upnext.stores.sql_{port}:Sql{port.title()}")
+        for port in SQL_PORTS
+    },
     "online_features": {
         "lmdb": "upnext.stores.lmdb_features:LmdbFeatures",
         **dict.fromkeys(("redis", "rediss"), "upnext.stores.redis_features:RedisFeatures"),

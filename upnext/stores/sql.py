@@ -2,7 +2,7 @@
 
 One adapter serves SQLite and PostgreSQL; only the upsert's dialect differs. The tables are made by the
 migrations in ``upnext/stores/migrations``: an embedded SQLite database is upgraded when it is opened, a
-server's by whoever runs it (:func:`upgrade`).
+server's when its owner says so (:func:`migrate`), so that no process changes tables that others still use.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from upnext.errors import StoreError, StoreUnavailable
+from upnext.errors import StoreError, StoreReadOnly, StoreUnavailable
 from upnext.settings import Settings
 from upnext.stores.local import prepare_folder
 from upnext.stores.sqlite import BUSY_S, scrub, sqlite_errors
@@ -28,6 +28,12 @@ HEAD = "0005"
 """Revision of the newest migration: what this program expects to find."""
 ROWS = 20_000
 """Rows turned into Python objects at once."""
+CONNECT_S = 5
+"""Seconds that a server may take to answer a new connection, unless its URL has a ``connect_timeout``."""
+UPGRADING = 0x75706E65
+"""Key of the lock that whoever upgrades a server's tables holds."""
+NO_TABLE, READ_ONLY = "42P01", "25006"
+"""PostgreSQL's codes for a table that is not there, and for a write to a replica."""
 
 
 class UtcTime(sa.types.TypeDecorator[datetime]):
@@ -154,7 +160,10 @@ class Database:
             version = ".".join(map(str, self.engine.dialect.server_version_info or ())) or "unknown version"
             found = revision(connection)
         if found != HEAD:
-            raise StoreError(f"{self.name} is at migration {found or 'none'}, this program needs {HEAD}")
+            remedy = "" if self._path else ": run `upnext migrate`"
+            raise StoreError(
+                f"{self.name} is at migration {found or 'none'}, this program needs {HEAD}{remedy}"
+            )
         return f"{self.engine.dialect.name} {version}, migration {found}"
 
     def close(self) -> None:
@@ -235,6 +244,11 @@ class Database:
             if self._path and error.orig is not None:
                 with sqlite_errors(self._path):
                     raise error.orig from error
+            code = getattr(error.orig, "sqlstate", None)
+            if code == READ_ONLY:
+                raise StoreReadOnly(f"{self.name} is a replica or read-only: name the primary") from error
+            if code == NO_TABLE:
+                raise StoreError(f"{self.name} lacks our tables: run `upnext migrate`") from error
             if error.connection_invalidated or isinstance(error, sa.exc.OperationalError):
                 raise StoreUnavailable(f"{self.name} does not answer: {error.orig}") from error
             raise StoreError(f"{self.name}: {error.orig}") from error
@@ -265,6 +279,17 @@ def table_of(rows: Sequence[sa.Row[Any]], schema: pa.Schema) -> pa.Table:
     return pa.table([list(column) for column in columns], schema=schema)
 
 
+def migrate(url: str) -> str:
+    """Bring a database's tables to :data:`HEAD`, and say what it is and has then."""
+    database = Database(url)
+    try:
+        with database.errors():
+            upgrade(database.engine)
+        return database.ping()
+    finally:
+        database.close()
+
+
 def upgrade(engine: sa.Engine) -> None:
     """Run the migrations that a database lacks; processes that come at once wait for the first."""
     with engine.connect() as connection:
@@ -278,6 +303,8 @@ def upgrade(engine: sa.Engine) -> None:
     config.set_main_option("script_location", str(MIGRATIONS))
     try:
         with engine.connect().execution_options(upnext_begin="IMMEDIATE") as connection, connection.begin():
+            if engine.dialect.name == "postgresql":
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(UPGRADING)))
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
     except CommandError as error:
@@ -293,11 +320,13 @@ def revision(connection: sa.Connection) -> str | None:
 
 
 def _engine(url: str, *, embedded: bool) -> sa.Engine:
+    wait = {"timeout": BUSY_S} if embedded else {"connect_timeout": CONNECT_S}
+    given = sa.make_url(url).query
     engine = sa.create_engine(
         url,
         json_serializer=lambda value: orjson.dumps(value).decode(),
         json_deserializer=orjson.loads,
-        connect_args={"timeout": BUSY_S} if embedded else {},
+        connect_args={name: value for name, value in wait.items() if name not in given},
         pool_pre_ping=not embedded,
     )
     if embedded:
