@@ -26,9 +26,11 @@ def _whole(value: object) -> object:
 Model = TypeVar("Model", bound=BaseModel)
 Whole = BeforeValidator(_whole)
 """Takes an integer as JSON may also write it: 3.0."""
-Id = Annotated[str, Field(min_length=1, max_length=128)]
-Token = Annotated[str, Field(min_length=1, max_length=64)]
-Query = Annotated[str, Field(min_length=1, max_length=500)]
+NO_NUL = r"^[^\x00]*$"
+"""No character of code 0 in a text: a JSON document may have one, PostgreSQL has no place for it."""
+Id = Annotated[str, Field(min_length=1, max_length=128, pattern=NO_NUL)]
+Token = Annotated[str, Field(min_length=1, max_length=64, pattern=NO_NUL)]
+Query = Annotated[str, Field(min_length=1, max_length=500, pattern=NO_NUL)]
 UtcTime = pa.timestamp("us", tz="UTC")
 
 
@@ -125,7 +127,7 @@ class Video(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     video_id: Id
-    title: Annotated[str, Field(max_length=500)] = ""
+    title: Annotated[str, Field(max_length=500, pattern=NO_NUL)] = ""
     tags: tuple[Token, ...] = Field(default=(), max_length=100)
     category: Token | None = None
     creator_id: Id | None = None
@@ -134,7 +136,7 @@ class Video(BaseModel):
     uploaded_at: datetime | None = None
     language: Token | None = None
     region: Token | None = None
-    thumbnail_url: Annotated[str, Field(max_length=2_000)] | None = None
+    thumbnail_url: Annotated[str, Field(max_length=2_000, pattern=NO_NUL)] | None = None
     age_restricted: bool = False
     made_for_kids: bool = False
     """Fit for children: what a viewer in kids mode may be shown."""

@@ -6,6 +6,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -73,7 +74,7 @@ def postgres_server() -> Iterator[PostgresServer]:
             _wait(server, folder / "log")
             yield server
         finally:
-            process.terminate()
+            process.send_signal(signal.SIGINT)  # which waits for no client
             process.wait()
 
 

@@ -180,11 +180,18 @@ def _below(column: str, bound: object) -> Callable[[pa.Table], pa.ChunkedArray]:
     return lambda table: pc.less(table[column], pa.scalar(bound, table[column].type))
 
 
-def _longer(column: str, limit: int) -> Rule:
-    return Rule(
-        f"{column} is longer than {limit} characters",
-        lambda table: pc.greater(pc.utf8_length(table[column]), limit),
-    )
+def _text(column: str, limit: int) -> list[Rule]:
+    return [
+        Rule(
+            f"{column} is longer than {limit} characters",
+            lambda table: pc.greater(pc.utf8_length(table[column]), limit),
+        ),
+        Rule(f"{column} has a NUL character", lambda table: pc.match_substring(table[column], "\0")),
+    ]
+
+
+def _texts(limit: int, *columns: str) -> list[Rule]:
+    return [rule for column in columns for rule in _text(column, limit)]
 
 
 def _none_of(column: str, values: Sequence[str]) -> Rule:
@@ -199,16 +206,20 @@ def _none_of(column: str, values: Sequence[str]) -> Rule:
 def _tokens(column: str, most: int) -> list[Rule]:
     def broken(table: pa.Table) -> Mask:
         lists = table[column].combine_chunks()
-        sizes = np.asarray(pc.fill_null(pc.utf8_length(pc.list_flatten(lists)), 0))
+        entries = pc.list_flatten(lists)
+        sizes = np.asarray(pc.fill_null(pc.utf8_length(entries), 0))
+        odd = np.asarray(pc.fill_null(pc.match_substring(entries, "\0"), False))
         rows = np.asarray(pc.list_parent_indices(lists))
-        return np.bincount(rows[(sizes < 1) | (sizes > 64)], minlength=len(lists)) > 0
+        return np.bincount(rows[(sizes < 1) | (sizes > 64) | odd], minlength=len(lists)) > 0
 
     return [
         Rule(
             f"{column} has more than {most} entries",
             lambda t: pc.greater(pc.list_value_length(t[column]), most),
         ),
-        Rule(f"{column} has an entry that is empty or longer than 64 characters", broken),
+        Rule(
+            f"{column} has an entry that is empty, longer than 64 characters or has a NUL character", broken
+        ),
     ]
 
 
@@ -231,24 +242,24 @@ _EVENTS = [
     Rule("position is above 10000", _above("position", 10_000)),
     Rule("propensity is above 1", _above("propensity", 1.0)),
     Rule("propensity is not above 0", lambda table: pc.less_equal(table["propensity"], 0.0)),
-    *[_longer(column, 128) for column in ("event_id", "user_id", "video_id", "session_id", "request_id")],
-    *[_longer(column, 64) for column in ("surface", "device", "region")],
-    _longer("query", 500),
+    *_texts(128, "event_id", "user_id", "video_id", "session_id", "request_id"),
+    *_texts(64, "surface", "device", "region"),
+    *_text("query", 500),
 ]
 _VIDEOS = [
     _none_of("status", ["active", "blocked", "deleted"]),
     Rule("duration_ms is not above 0", lambda table: pc.less_equal(table["duration_ms"], 0)),
     Rule("duration_ms is more than a day", _above("duration_ms", _DAY_MS)),
-    *[_longer(column, 128) for column in ("video_id", "creator_id")],
-    *[_longer(column, 64) for column in ("category", "language", "region")],
-    _longer("title", 500),
-    _longer("thumbnail_url", 2_000),
+    *_texts(128, "video_id", "creator_id"),
+    *_texts(64, "category", "language", "region"),
+    *_text("title", 500),
+    *_text("thumbnail_url", 2_000),
     *_tokens("tags", 100),
     *_tokens("blocked_regions", 300),
 ]
 _USERS = [
-    _longer("user_id", 128),
-    *[_longer(column, 64) for column in ("region", "language", "device", "age_group")],
+    *_text("user_id", 128),
+    *_texts(64, "region", "language", "device", "age_group"),
     *_tokens("topics", 50),
     *_tokens("segments", 100),
 ]

@@ -16,6 +16,8 @@ NOW = datetime(2026, 6, 1, tzinfo=UTC)
 EVENT = {"event_id": "e", "user_id": "u", "event_type": "click", "video_id": "v", "timestamp": NOW}
 VIDEO = {"video_id": "v", "title": "A film"}
 
+ODD_TAG = "tags has an entry that is empty, longer than 64 characters or has a NUL character"
+
 EVENT_FAULTS = [
     ({"user_id": None}, "user_id is missing"),
     ({"user_id": ""}, "user_id is missing"),
@@ -41,14 +43,17 @@ EVENT_FAULTS = [
     ({"propensity": 1.5}, "propensity is above 1"),
     ({"propensity": "often"}, "propensity is not a number"),
     ({"surface": "s" * 65}, "surface is longer than 64 characters"),
+    ({"user_id": "u\0"}, "user_id has a NUL character"),
 ]
 VIDEO_FAULTS = [
     ({"video_id": None}, "video_id is missing"),
     ({"status": "gone"}, "status is none of active, blocked, deleted"),
     ({"duration_ms": 0}, "duration_ms is not above 0"),
     ({"title": "t" * 501}, "title is longer than 500 characters"),
-    ({"tags": ["a", "b" * 65]}, "tags has an entry that is empty or longer than 64 characters"),
-    ({"tags": ["a", ""]}, "tags has an entry that is empty or longer than 64 characters"),
+    ({"tags": ["a", "b" * 65]}, ODD_TAG),
+    ({"tags": ["a", ""]}, ODD_TAG),
+    ({"tags": ["a", "b\0"]}, ODD_TAG),
+    ({"title": "\0"}, "title has a NUL character"),
     ({"tags": ["a"] * 101}, "tags has more than 100 entries"),
     ({"tags": "[1, {"}, "tags is not a list of texts"),
     ({"age_restricted": "perhaps"}, "age_restricted is not true or false"),

@@ -41,6 +41,7 @@ def test_every_type_of_event_has_a_valid_form(kind: EventType) -> None:
         ({"video_id": None}, "video_id is missing.*like"),
         ({"video_id": "v" * 129}, "video_id"),
         ({"user_id": ""}, "user_id"),
+        ({"user_id": "u\0"}, "user_id"),
         ({"timestamp": "2026-11-23T07:30:00"}, "time zone"),
         ({"timestamp": "yesterday"}, "timestamp"),
         ({"position": -1}, "position"),
@@ -67,7 +68,10 @@ def test_an_event_cannot_be_changed() -> None:
         event().user_id = "another"  # type: ignore[misc]
 
 
-@given(st.text(min_size=1, max_size=128), st.datetimes(timezones=st.just(UTC)))
+@given(
+    st.text(st.characters(exclude_characters="\0"), min_size=1, max_size=128),
+    st.datetimes(timezones=st.just(UTC)),
+)
 def test_an_event_survives_its_json(user: str, moment: datetime) -> None:
     given_event = event(user_id=user, timestamp=moment)
     assert Event.model_validate_json(given_event.model_dump_json()) == given_event
