@@ -24,7 +24,7 @@ from models.catalogue import Catalogue
 from models.exposure import Exposure
 from models.history import Histories
 from models.index import build_index
-from models.neighbours import Neighbours
+from models.neighbours import Neighbours, width
 from upnext.contracts import EVENTS, USERS, UtcTime
 from upnext.ports import Lake
 from upnext.settings import Settings
@@ -131,7 +131,9 @@ def _moved(vectors: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np
 
 
 def _neighbours(small: Neighbours, source: NDArray[np.int64], rng: np.random.Generator) -> Neighbours:
-    """Each neighbour is one of the copies of what was a neighbour of the original."""
+    """Each neighbour is one of the copies of what was one of the original; as many as a fit would keep."""
+    k = width(len(source))
+    small = Neighbours(small.rows[:, :k], small.scores[:, :k])
     order = np.argsort(source, kind="stable").astype(np.int32)
     starts = np.searchsorted(source[order], np.arange(len(small.rows) + 1))
     rows = np.full((len(source), small.rows.shape[1]), -1, np.int32)
@@ -146,8 +148,8 @@ def _watched(near: Neighbours, viewers: int, length: int, rng: np.random.Generat
     """int32[viewers, length], rows: what others watched who watched the same few videos."""
     favourites = rng.integers(0, len(near.rows), (viewers, TASTES), dtype=np.int32)
     seeds = np.take_along_axis(favourites, rng.integers(0, TASTES, (viewers, length)), axis=1)
-    found = near.rows[seeds, rng.integers(0, near.rows.shape[1], (viewers, length))]
-    return np.where(found >= 0, found, seeds)
+    which = rng.integers(0, near.rows.shape[1], (viewers, length))
+    return np.where(near.scores[seeds, which] > 0, near.rows[seeds, which], seeds)
 
 
 def _some_pasts(near: Neighbours, length: int, rng: np.random.Generator, viewers: int = 512) -> Histories:

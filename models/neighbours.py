@@ -21,14 +21,16 @@ CELLS = 1 << 24
 """Similarities held at once; bounds the memory to about 200 MiB."""
 VOTES = 1 << 21
 """Sums of votes held at once, 16 MiB."""
+ENTRIES, FEWEST, MOST = 1 << 22, 100, 400
+"""Neighbours kept of all videos together where that gives each at least so many, and at most."""
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """The k videos that each one argues most for.
+    """The k videos that each one argues most for, or against.
 
-    rows: int32[n, k], best first, -1 pads; never the video itself.
-    scores: float32[n, k], above 0; 0 pads.
+    rows: int32[n, k], the largest score first, -1 pads; never the video itself.
+    scores: float32[n, k], below 0 for what is watched less by those who watched the video; 0 pads.
     """
 
     rows: NDArray[np.int32]
@@ -40,8 +42,8 @@ class Neighbours:
         interactions: Interactions,
         n_videos: int,
         *,
-        k: int = 100,
-        most: int = 8_192,
+        k: int | None = None,
+        most: int = 12_288,
         ridge: float = 12.0,
         shrink: float = 20.0,
         per_user: int = 200,
@@ -50,6 +52,8 @@ class Neighbours:
 
         Parameters
         ----------
+        k
+            Kept of each video; :func:`width` of the catalogue where none is given.
         most
             Videos, those that most engaged with, whose weights are found together in most³ operations.
             The others have the cosine.
@@ -67,7 +71,8 @@ class Neighbours:
         engaged = np.bincount(liked.video, minlength=n_videos)
         often = np.sort(np.argsort(-engaged, kind="stable")[:most])
         often = often[engaged[often] > 0]
-        found = cls(np.full((n_videos, k), -1, np.int32), np.zeros((n_videos, k), np.float32))
+        shape = n_videos, width(n_videos) if k is None else k
+        found = cls(np.full(shape, -1, np.int32), np.zeros(shape, np.float32))
         weighed = item_weights(matrix[:, often], ridge) if len(often) else ()
         for video, value in zip(often, weighed, strict=True):
             found._keep(video, value, often)
@@ -90,8 +95,8 @@ class Neighbours:
                 self._keep(video, value, other)
 
     def _keep(self, video: int, value: NDArray[np.floating], other: NDArray[np.integer]) -> None:
-        """Fill one row with the largest values, in place."""
-        best = _largest(value, other, self.rows.shape[1])
+        """Fill one row with the values that are furthest from 0, in place."""
+        best = _furthest(value, other, self.rows.shape[1])
         self.rows[video, : len(best)] = other[best]
         self.scores[video, : len(best)] = value[best]
 
@@ -129,8 +134,13 @@ class Neighbours:
             return cls(*(np.load(folder / name, mmap_mode="r") for name in names))
 
 
-def _largest(value: NDArray[np.floating], other: NDArray[np.integer], k: int) -> NDArray[np.intp]:
-    """Places of the k largest values above 0, largest first, equal ones by ``other``."""
-    near = np.argpartition(-value, k)[:k] if len(value) > k else np.arange(len(value))
-    near = near[value[near] > 0]
-    return near[np.lexsort((other[near], -value[near]))]
+def width(n_videos: int) -> int:
+    """Neighbours kept of each video of a catalogue: the more, the nearer to the whole linear model."""
+    return int(np.clip(ENTRIES // max(n_videos, 1), FEWEST, MOST))
+
+
+def _furthest(value: NDArray[np.floating], other: NDArray[np.integer], k: int) -> NDArray[np.intp]:
+    """Places of the k values furthest from 0, the largest first, equal ones by ``other``; none of 0."""
+    far = np.argpartition(-np.abs(value), k)[:k] if len(value) > k else np.arange(len(value))
+    far = far[value[far] != 0]
+    return far[np.lexsort((other[far], -value[far]))]

@@ -61,6 +61,7 @@ class BecauseYouWatched:
     """Neighbours of what a viewer liked best lately; a neighbour's evidence is the video that argues most.
 
     rows int32[n, m], scores float32[n, m]: each video's neighbours, best first, -1 where there are fewer.
+    What has no score above 0 is not alike.
     """
 
     rows: NDArray[np.int32] | Stacked[np.int32]

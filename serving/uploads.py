@@ -95,12 +95,13 @@ class AlikeUploads:
 
     directions: float32[n + m, d] of all videos; late: float32[m, d + 1], vectors of rows n to n + m - 1, the
     last place their popularity, which is what their content lets expect;
-    neighbours: int32[n + m, k], -1 where there are fewer.
+    neighbours: int32[n + m, k] and likeness float32[n + m, k], above 0 of those that are alike.
     """
 
     directions: Vectors
     late: NDArray[np.float32]
     neighbours: Stacked[np.int32]
+    likeness: Stacked[np.float32]
 
     def retrieve(self, crowd: Crowd, k: int) -> list[Candidates]:
         return [
@@ -111,8 +112,9 @@ class AlikeUploads:
         ]
 
     def _like_video(self, seed: int, k: int) -> Candidates:
-        direction, beside = (rows[np.asarray([seed])][0] for rows in (self.directions, self.neighbours))
-        usual = self.directions[beside[beside >= 0]] @ direction
+        row = np.asarray([seed])
+        direction, beside = self.directions[row][0], self.neighbours[row][self.likeness[row] > 0]
+        usual = self.directions[beside] @ direction
         least = ALIKE * (float(np.median(usual)) if len(usual) else 1.0)
         found = self._nearest(np.append(direction, np.float32(0)), least, k)
         return Candidates.of(found.rows, found.scores, seed).where(found.rows != seed)

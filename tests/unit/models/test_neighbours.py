@@ -7,7 +7,7 @@ import pytest
 
 from models.dataset import Interactions
 from models.history import Histories
-from models.neighbours import Neighbours
+from models.neighbours import Neighbours, width
 from upnext.errors import CorruptData, MissingData
 
 USERS, VIDEOS = 30, 12
@@ -52,7 +52,8 @@ def regressions(videos: np.ndarray) -> np.ndarray:
 def require(found: Neighbours, expected: np.ndarray, videos: np.ndarray) -> None:
     k = found.rows.shape[1]
     for video in videos:
-        best = [other for other in np.argsort(-expected[video]) if expected[video, other] > 0][:k]
+        far = [other for other in np.argsort(-np.abs(expected[video])) if expected[video, other]][:k]
+        best = sorted(far, key=lambda other: -expected[video, other])
         assert found.rows[video].tolist() == best + [-1] * (k - len(best))
         np.testing.assert_allclose(found.scores[video, : len(best)], expected[video, best], rtol=1e-4)
 
@@ -100,6 +101,24 @@ def test_votes_by_hand(held: int, monkeypatch: pytest.MonkeyPatch) -> None:
     found = Neighbours(rows, scores).votes(histories, np.array([[2, 1, 0], [1, 2, 0], [0, 1, 2]], np.int32))
     # The first likes video 0 twice as much as video 1; the second turned video 2 down.
     assert found.tolist() == [[2 * 0.5 + 0.125, 2 * 0.25, 0], [0.25, 0.5, 0], [0, 0, 0]]
+
+
+def test_votes_of_all_weights_are_the_linear_model() -> None:
+    found = Neighbours.fit(log(), VIDEOS, k=VIDEOS, ridge=RIDGE)
+    assert (found.scores < 0).any()
+    liked = rated()
+    histories = Histories(
+        np.tile(np.arange(VIDEOS, dtype=np.int32), (USERS, 1)),
+        np.square(liked).astype(np.float32),
+        np.zeros((USERS, VIDEOS), np.float32),
+    )
+    votes = found.votes(histories, np.tile(np.arange(VIDEOS, dtype=np.int32), (USERS, 1)))
+    np.testing.assert_allclose(votes, liked @ regressions(np.arange(11)), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(("videos", "kept"), [(0, 400), (10_000, 400), (20_000, 209), (1_000_000, 100)])
+def test_a_smaller_catalogue_keeps_more_of_each(videos: int, kept: int) -> None:
+    assert width(videos) == kept
 
 
 def test_save_and_load(tmp_path: Path) -> None:
