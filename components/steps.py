@@ -131,7 +131,7 @@ def als(job: Job) -> Outcome:
         trials = search(data.history, videos, config) if config.trials else []
     except EmptyData:  # a log too short to compare on has the settings that do well elsewhere
         trials = []
-    config = best_of(trials) if trials else config
+    config = best_of(trials).config if trials else config
     served = data.interactions.before(data.split.holdout_start)
     before_valid = data.interactions.before(data.split.valid_start)
     parts = {"": data.history, "before_valid": before_valid, "served": served}

@@ -44,10 +44,10 @@ class AlsConfig:
     """Days after which an engagement's confidence halves; None: it never does."""
     iterations: int = 15
     """Rounds over users and videos."""
-    trials: int = 3
-    """Settings that are tried on a validation window before the fit, these first, then other values of
-    regularization, which three trials end with, of alpha and of popularity_power (:mod:`models.als_search`);
-    0: none, the fit is with these, as it is where a log has nothing to compare on."""
+    trials: int = 8
+    """Settings that are tried on a validation window before the fit, at most: these first, then other values
+    of regularization, of popularity_power and of alpha (:mod:`models.als_search`); 0: none, the fit is with
+    these, as it is where a log has nothing to compare on."""
     threads: int = 2
     seed: int = 0
 

@@ -1,10 +1,10 @@
 """A small search for ALS's settings on the newest part of its own log.
 
-One setting after the other is moved to a few values around what is best so far; a better one stays. Few fits
-find most of what there is to find, since the settings hardly depend on one another (docs/LOG.md).
+One setting after the other is moved from the best so far, one way and, if that is no better, the other, and
+on as long as it gets better. Few fits find most of what there is to find (docs/LOG.md).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -52,36 +52,45 @@ def search(log: Interactions, n_videos: int, start: AlsConfig) -> list[Trial]:
         return Trial(config, window.ndcg(model))
 
     trials = [tried(start)]
-    for name, moves in _MOVES:
-        best = max(trials, key=lambda trial: trial.ndcg).config
-        for value in moves(getattr(best, name)):
-            if len(trials) >= start.trials:
-                return trials
-            changed: dict[str, Any] = {name: value}
-            config = replace(best, **changed)
-            if config not in [trial.config for trial in trials]:
-                trials.append(tried(config))
+    for name, ways in _MOVES:
+        for move in ways:
+            if _climb(trials, name, move, tried, start.trials):
+                break
     return trials
 
 
-def best_of(trials: list[Trial]) -> AlsConfig:
-    """The setting that found most; of equals the first."""
-    return max(trials, key=lambda trial: trial.ndcg).config
+def _climb(
+    trials: list[Trial],
+    name: str,
+    move: Callable[[float], float],
+    tried: Callable[[AlsConfig], Trial],
+    most: int,
+) -> bool:
+    """Move one setting on from the best while that gets better; whether it ever did."""
+    best = climbed = best_of(trials)
+    while len(trials) < most:
+        changed: dict[str, Any] = {name: round(move(getattr(climbed.config, name)), 6)}
+        config = replace(climbed.config, **changed)
+        if config in [trial.config for trial in trials] or changed[name] < 0:
+            break
+        trials.append(tried(config))
+        if trials[-1].ndcg <= climbed.ndcg:
+            break
+        climbed = trials[-1]
+    return climbed is not best
 
 
-def _around(value: float) -> Iterator[float]:
-    yield from (value * factor for factor in (4 / 3, 2 / 3, 2.0))
+def best_of(trials: list[Trial]) -> Trial:
+    """The one that found most; of equals the first."""
+    return max(trials, key=lambda trial: trial.ndcg)
 
 
-def _double(value: float) -> Iterator[float]:
-    yield from (value / 2, value * 2)
-
-
-def _beside(value: float) -> Iterator[float]:
-    yield from (abs(value - 0.25), value + 0.25)
-
-
-_MOVES = (("regularization", _around), ("alpha", _double), ("popularity_power", _beside))
+_MOVES: tuple[tuple[str, tuple[Callable[[float], float], ...]], ...] = (
+    ("regularization", (lambda value: value * 2 / 3, lambda value: value * 4 / 3)),
+    ("popularity_power", (lambda value: value - 0.25, lambda value: value + 0.25)),
+    ("alpha", (lambda value: value / 2, lambda value: value * 2)),
+)
+"""Setting -> how it is moved, one way and the other."""
 
 
 @dataclass(frozen=True)

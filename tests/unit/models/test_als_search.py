@@ -28,11 +28,22 @@ def test_trials_are_bounded_repeatable_and_start_with_the_given() -> None:
     assert len(trials) == 5
     assert trials[0].config == START
     assert trials == search(drifting_log(), 60, START)
-    changed = [trial.config.regularization for trial in trials[1:4]]
-    assert changed == pytest.approx([0.4, 0.2, 0.6])
-    assert trials[4].config.alpha == START.alpha / 2
+    assert trials[1].config.regularization == pytest.approx(0.2)
     assert all(0 <= trial.ndcg <= 1 for trial in trials)
-    assert best_of(trials) == max(trials, key=lambda trial: trial.ndcg).config
+
+
+def test_each_setting_climbs_while_that_gets_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    def peak(window: Window, model: AlsModel) -> float:
+        at = model.config
+        return -abs(at.regularization - 0.1) - abs(at.popularity_power - 0.75) - abs(at.alpha - 10) / 100
+
+    monkeypatch.setattr(Window, "ndcg", peak)
+    tried = [trial.config for trial in search(drifting_log(), 60, replace(START, trials=20))]
+    # Down to 0.0889, the nearest to 0.1, and one too far; power down, up, and one too far; alpha both ways.
+    regularization = [0.3, 0.2, 0.133333, 0.088889, 0.059259] + [0.088889] * 5
+    assert [config.regularization for config in tried] == pytest.approx(regularization, abs=1e-6)
+    assert [config.popularity_power for config in tried[5:]] == [0.25, 0.75, 1.0, 0.75, 0.75]
+    assert [config.alpha for config in tried[8:]] == [5, 20]
 
 
 def test_ndcg_by_hand() -> None:
@@ -50,16 +61,16 @@ def test_ndcg_by_hand() -> None:
     assert window.ndcg(model) == pytest.approx(((1 + fourth) / (1 + second) + second + 1) / 3)
 
 
-def test_no_setting_is_tried_twice() -> None:
+def test_no_setting_is_tried_twice_or_is_below_nought() -> None:
     trials = search(drifting_log(), 60, replace(START, popularity_power=0.0, trials=20))
     configs = [trial.config for trial in trials]
-    assert len(set(configs)) == len(configs) == 7
-    assert [config.popularity_power for config in configs[-2:]].count(0.25) == 1
+    assert len(set(configs)) == len(configs) < 20
+    assert all(config.popularity_power >= 0 for config in configs)
 
 
 def test_the_best_is_kept_and_of_equals_the_first() -> None:
     trials = [Trial(AlsConfig(alpha=alpha), ndcg) for alpha, ndcg in ((1, 0.2), (2, 0.5), (3, 0.5))]
-    assert best_of(trials).alpha == 2
+    assert best_of(trials).config.alpha == 2
 
 
 def test_nothing_to_compare_on() -> None:
