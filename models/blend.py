@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from models.numbers import Numbers
 from upnext.errors import ConfigError
 
-LIMIT = 6.0
+LIMIT = 12.0
 """Standard deviations beyond which a signal says no more: one outlier must not decide an order."""
 TINY = 1e-6
 """Spread below which values are alike but for rounding."""

@@ -18,7 +18,7 @@ from models.history import Histories, viewer_history
 from upnext.ports import Profiles, WatchHistory
 from upnext.times import microseconds
 
-SEEN = 200
+SEEN = 400
 """Videos of the past that post-ranking looks at; models take the newest of them."""
 
 
