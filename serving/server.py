@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from serving.ads import open_ads
 from serving.breakers import Breakers
 from serving.clock import wall_clock
+from serving.collector import settle
 from serving.engine import Engine
 from serving.erasure import Eraser, ErasureReceipt, erase
 from serving.experiments.beside import Beside
@@ -235,11 +236,15 @@ class Server:
         return erased_at is not None and shown.at <= erased_at
 
     def _watch(self) -> None:
+        settled = ""
         while not self._stop.is_set():
             self.config.look()
             self.watcher.look()
             if self.engine.ready and not self.live.running:
                 self._follow()
+            if self.watcher.serving != settled:
+                settle()
+                settled = self.watcher.serving
             self._stop.wait(self._poll_s if self.engine.ready else min(1.0, self._poll_s))
 
     def look_at_experiments(self) -> None:
