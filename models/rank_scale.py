@@ -48,14 +48,14 @@ class Scale:
     def apply(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """float32[N, d] with NaN to float32[N, d + M] without: standardised, then what was unknown."""
         known = np.isfinite(rows)
-        plain = np.where(known, rows, np.float32(0))
-        logged = np.copysign(np.log(np.abs(plain) + 1), plain)  # numpy's log1p is not vectorised
-        scaled = np.where(self.log, logged, plain)
+        logged = np.copysign(np.log(np.abs(rows) + 1), rows)  # numpy's log1p is not vectorised
+        scaled = np.where(self.log, logged, rows)
         with np.errstate(over="ignore"):
             scaled -= self.mean
             scaled /= self.std
         np.clip(scaled, -CLIP, CLIP, out=scaled)
-        scaled *= known
+        bits = scaled.view(np.int32)
+        bits *= known  # of floats, NaN times 0 is NaN; choosing by a mask costs a branch for each value
         return np.concatenate([scaled, ~known[:, self.missing]], axis=1, dtype=np.float32)
 
     def to_dict(self) -> dict[str, list[Any]]:

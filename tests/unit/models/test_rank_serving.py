@@ -112,6 +112,17 @@ def test_a_scale_puts_columns_on_one_scale_and_mark_what_was_unknown() -> None:
         Scale.from_dict({"log": [True]})
 
 
+def test_scale_of_each_value_by_hand() -> None:
+    log, mean, std = np.array([True, False]), np.array([0.5, 2], "f4"), np.array([2, 0.25], "f4")
+    rows = np.array([[-3, 2.5], [np.nan, 1e30], [np.inf, np.nan], [7, -np.inf]], "f4")
+    expected = np.zeros((4, 3))
+    expected[:, 2] = ~np.isfinite(rows[:, 0])
+    expected[0, :2] = (-np.log(4) - 0.5) / 2, 2
+    expected[1, 1] = 20
+    expected[3, 0] = (np.log(8) - 0.5) / 2
+    np.testing.assert_allclose(Scale(log, mean, std, np.array([0])).apply(rows), expected, rtol=1e-6)
+
+
 def test_a_warm_start_in_other_towers_begins_anew_with_the_attention(
     trained: ranker.Ranker, folder: Path, data: tuple[RankData, RankData]
 ) -> None:
