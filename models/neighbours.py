@@ -143,4 +143,5 @@ def _furthest(value: NDArray[np.floating], other: NDArray[np.integer], k: int) -
     """Places of the k values furthest from 0, the largest first, equal ones by ``other``; none of 0."""
     far = np.argpartition(-np.abs(value), k)[:k] if len(value) > k else np.arange(len(value))
     far = far[value[far] != 0]
-    return far[np.lexsort((other[far], -value[far]))]
+    found: NDArray[np.intp] = far[np.lexsort((other[far], -value[far]))]
+    return found

@@ -185,9 +185,11 @@ def _funnel(base: Funnel, bundle: Bundle, late: Late, exposure: Exposure) -> Fun
     """The funnel with late videos in every retriever but ALS, which knows nothing of them yet."""
     catalogue, before, tables = bundle.catalogue, base.bundle.catalogue, base.tables
     rows = np.arange(len(before), len(catalogue), dtype=np.int32)[::-1]  # the newest first
+    neighbours = Stacked(np.asarray(tables.neighbours), late.neighbours)
+    likeness = Stacked(np.asarray(tables.likeness), late.likeness)
     grown = Tables(
-        neighbours=Stacked(np.asarray(tables.neighbours), late.neighbours),
-        likeness=Stacked(np.asarray(tables.likeness), late.likeness),
+        neighbours=neighbours,
+        likeness=likeness,
         directions=Stacked(np.asarray(tables.directions), late.vectors[:, :-1]),
         creators=tables.creators.with_first(catalogue.creator[rows], rows, len(catalogue.creators)),
         categories=tables.categories.with_last(catalogue.category[rows], rows, len(catalogue.categories)),
@@ -196,5 +198,5 @@ def _funnel(base: Funnel, bundle: Bundle, late: Late, exposure: Exposure) -> Fun
     trending = replace(base.trending, catalogue=catalogue, tops={})
     funnel = put_together(bundle, grown, base.ranker, trending, base.config, exposure)
     funnel.inventory.take_over(base.inventory.blocks, late.catalogue)
-    uploads = AlikeUploads(grown.directions, late.vectors, grown.neighbours, grown.likeness)
+    uploads = AlikeUploads(grown.directions, late.vectors, neighbours, likeness)
     return replace(funnel, retrievers={**funnel.retrievers, "uploads": uploads})
