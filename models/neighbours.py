@@ -43,7 +43,7 @@ class Neighbours:
         n_videos: int,
         *,
         k: int | None = None,
-        most: int = 12_288,
+        most: int = 8_192,
         ridge: float = 12.0,
         shrink: float = 20.0,
         per_user: int = 200,
