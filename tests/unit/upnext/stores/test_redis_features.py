@@ -160,7 +160,7 @@ def test_a_server_that_was_started_again_is_found_again() -> None:
 
 
 def test_what_was_sent_for_is_waited_for_and_never_taken_for_another_answer(proxy: StallingProxy) -> None:
-    store = RedisFeatures(f"redis://127.0.0.1:{proxy.port}/0?max_connections=1")
+    store = RedisFeatures(f"redis://127.0.0.1:{proxy.port}/0?max_connections=1&socket_timeout=0.5")
     store.put("view", IDS, [b"1", b"2", b"3"])
     with store.asking("view", ["b", "nobody"]) as answer:
         assert answer() == [b"2", None]
